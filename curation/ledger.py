@@ -1,0 +1,266 @@
+"""The ledger: a row for every clip, in one Parquet file a source, written whole or not at all.
+
+While a source is being worked on, its finished rows go to a journal beside the ledger, so that a
+killed run resumes inside a long film. `python -m curation.ledger` prints the columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TextIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from captioner.schema import FIELDS, ShotCaption, arrow_struct
+
+SCHEMA_VERSION = "1"
+
+
+class SourceOfField(BaseModel):
+    """What saw a field of the caption, and how sure it was."""
+
+    source: str
+    confidence: float | None
+
+
+CaptionSources = create_model(
+    "CaptionSources",
+    **cast(Any, {name: (SourceOfField | None, Field(default=None)) for name in FIELDS}),
+)
+"""A field for each of the 13 fields of the caption, null where the field is empty."""
+
+
+class Row(BaseModel):
+    """A clip's row. Columns that do not apply are null."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clip_id: str = Field(
+        description="24 hex digits: the source's sha256 with the clip's pts bounds"
+    )
+    source: str = Field(description="path of the source file as it was given")
+    source_copies: list[str] = Field(default=[], description="paths of byte-identical files")
+    source_sha256: str | None = Field(default=None, description="sha256 of the source file")
+    source_bytes: int | None = Field(default=None, description="size of the source file")
+    shot: int = Field(default=0, description="number of the clip in its source, from 0")
+    start: float | None = Field(default=None, description="seconds, first frame")
+    end: float | None = Field(default=None, description="seconds, end of the last frame")
+    start_pts: int | None = Field(default=None, description="start in ticks of time_base")
+    end_pts: int | None = Field(default=None, description="end in ticks of time_base, exclusive")
+    time_base: str | None = Field(default=None, description="seconds a tick, as a fraction")
+    first_frame: int | None = Field(default=None, description="index of the first frame in source")
+    frames: int | None = Field(default=None, description="number of frames")
+    fps: float | None = Field(default=None, description="frames a second, averaged over the source")
+    width: int | None = Field(default=None, description="pixels, upright, square")
+    height: int | None = Field(default=None, description="pixels, upright, square")
+    codec: str | None = Field(default=None, description="video codec")
+    decoder: str | None = Field(default=None, description="pyav, decord or opencv")
+    transition_in: str | None = Field(
+        default=None, description="how the clip begins: start, cut, dissolve, fade or split"
+    )
+    motion_camera: list[str] | None = Field(
+        default=None, description="camera moves, the strongest first; null when not measurable"
+    )
+    motion_truck: float | None = Field(default=None, description="frame widths/s, right positive")
+    motion_pedestal: float | None = Field(default=None, description="frame heights/s, up positive")
+    motion_dolly: float | None = Field(default=None, description="growth/s, forward positive")
+    motion_pan: float | None = Field(default=None, description="frame widths/s, right positive")
+    motion_tilt: float | None = Field(default=None, description="frame heights/s, up positive")
+    motion_roll: float | None = Field(default=None, description="radians/s, clockwise positive")
+    motion_zoom: float | None = Field(default=None, description="growth/s, zooming in positive")
+    motion_tracking: bool | None = Field(
+        default=None, description="whether a subject keeps its place while the background flows"
+    )
+    text_lines: list[str] = Field(default=[], description="text read on screen")
+    decision: Literal["keep", "drop", "error"] = Field(description="keep, drop or error")
+    reason: str | None = Field(default=None, description="why it was dropped or failed, in words")
+    stage: str | None = Field(default=None, description="the stage that dropped it or failed")
+    caption: ShotCaption | None = Field(default=None, description="the structured caption")
+    caption_status: Literal["ok", "repaired", "truncated", "invalid", "error"] | None = Field(
+        default=None, description="ok, repaired, truncated, invalid or error"
+    )
+    caption_engine: str | None = Field(default=None, description="the engine that captioned it")
+    caption_sources: CaptionSources | None = Field(  # type: ignore[valid-type]
+        default=None, description="for each field: what saw it, and how sure it was (0 to 1)"
+    )
+    caption_t2v: str | None = Field(default=None, description="prose for text-to-video")
+    caption_i2v: str | None = Field(default=None, description="prose for image-to-video")
+    caption_raw: str | None = Field(default=None, description="the model's own text")
+    config_hash: str = Field(description="hash of the configuration that made the row")
+    warning: str | None = Field(default=None, description="damage met while decoding the source")
+    error: str | None = Field(default=None, description="the error message in full")
+
+
+class PartState(BaseModel):
+    """What made a part of the ledger, kept in its Parquet metadata."""
+
+    config_hash: str
+    final: bool
+    source: str
+    source_copies: list[str]
+
+
+def arrow_schema() -> pa.Schema:
+    """The ledger's Arrow schema; each field's metadata holds its description."""
+    metadata = {"skycaptioner_schema_version": SCHEMA_VERSION}
+    return pa.schema(list(arrow_struct(Row)), metadata=metadata)
+
+
+def clip_id(source_sha256: str, start_pts: int | None, end_pts: int | None) -> str:
+    """The identity of a clip: its source's content and its bounds, and nothing else."""
+    return hashlib.sha256(f"{source_sha256}:{start_pts}:{end_pts}".encode()).hexdigest()[:24]
+
+
+class Ledger:
+    """The rows under `folder`, and in `state` what is not finished. Raises OSError."""
+
+    def __init__(self, folder: Path, state: Path) -> None:
+        self.folder = folder
+        self.state = state
+
+    def parts(self) -> list[Path]:
+        """The Parquet files, one a source, in order of name."""
+        return sorted(self.folder.glob("*.parquet"))
+
+    def part(self, source_key: str) -> Path:
+        """Where a source's rows are."""
+        return self.folder / f"{source_key}.parquet"
+
+    def state_of(self, source_key: str) -> PartState | None:
+        """What made a source's rows; None when there are none that can be used."""
+        try:
+            metadata = pq.read_metadata(self.part(source_key)).metadata or {}
+        except (OSError, pa.ArrowException):
+            return None
+        if metadata.get(b"skycaptioner_schema_version", b"").decode() != SCHEMA_VERSION:
+            return None
+        try:
+            return PartState.model_validate_json(metadata[b"skycaptioner_part"])
+        except (KeyError, ValidationError):
+            return None
+
+    def write(self, source_key: str, rows: Sequence[Row], final: bool = True) -> Path:
+        """Put a source's rows (at least one) in the place of any earlier ones.
+
+        Rows that are not `final` are made again by the next run.
+        """
+        state = PartState(
+            config_hash=rows[0].config_hash,
+            final=final,
+            source=rows[0].source,
+            source_copies=rows[0].source_copies,
+        )
+        schema = arrow_schema()
+        schema = schema.with_metadata(
+            {**schema.metadata, "skycaptioner_part": state.model_dump_json()}
+        )
+        values = [row.model_dump(mode="python", by_alias=True) for row in rows]
+        table = pa.Table.from_pylist(values, schema=schema)
+        path = self.part(source_key)
+        with replacing(path) as part:
+            pq.write_table(table, part, compression="zstd")
+        return path
+
+    def read(self, path: Path) -> list[Row]:
+        """The rows of one part."""
+        return [Row.model_validate(value) for value in pq.read_table(path).to_pylist()]
+
+    def rows(self) -> Iterator[Row]:
+        """Every row, part by part."""
+        for path in self.parts():
+            yield from self.read(path)
+
+    def journal(self, source_key: str, config_hash: str) -> Journal:
+        """The journal of a source that is being worked on."""
+        return Journal(self.state / f"{source_key}.{config_hash}.jsonl")
+
+
+class Journal:
+    """The finished rows of an unfinished source, so that killing the run loses none of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+
+    def rows(self) -> dict[str, Row]:
+        """Rows by clip_id; a last line cut short by a kill is left out."""
+        rows: dict[str, Row] = {}
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                for line in file:
+                    try:
+                        row = Row.model_validate_json(line)
+                    except ValidationError:
+                        break
+                    rows[row.clip_id] = row
+        except FileNotFoundError:
+            pass
+        return rows
+
+    def add(self, row: Row) -> None:
+        """Append a finished row."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a", encoding="utf-8")
+        self._file.write(row.model_dump_json(by_alias=True) + "\n")
+        self._file.flush()
+
+    def restart(self, rows: Sequence[Row]) -> None:
+        """Begin again with these rows alone: what a kill cut short is gone."""
+        self.discard()
+        for row in rows:
+            self.add(row)
+
+    def discard(self) -> None:
+        """Drop the journal: its rows are in the ledger now."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file, keep it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class replacing:  # noqa: N801 - reads as a verb: `with replacing(path) as part`
+    """A file to write in the place of `path`, which changes only when all went well."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> Path:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return self._part
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                with self._part.open("rb") as file:
+                    os.fsync(file.fileno())
+                self._part.replace(self._path)
+        finally:
+            self._part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left behind: files that were never renamed into place."""
+    for left in folder.glob(".*.part"):
+        left.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    for name, field in Row.model_fields.items():
+        print(f"{name:16} {arrow_schema().field(name).type!s:.40}  {field.description}")

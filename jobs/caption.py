@@ -1,0 +1,153 @@
+"""Caption raw video: `caption PATHS... -o OUT`, or `python -m jobs.caption`.
+
+Splits every video into shots, captions each shot and writes OUT/ledger/*.parquet (a row a shot),
+OUT/captions.jsonl, OUT/report.html and OUT/run.json. Run it again to do only what is missing.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import time
+from collections.abc import Sized
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class EngineName(enum.StrEnum):
+    """Engines by name."""
+
+    auto = "auto"
+    experts = "experts"
+
+
+class Detector(enum.StrEnum):
+    """PySceneDetect's detectors by name."""
+
+    adaptive = "adaptive"
+    content = "content"
+    hash = "hash"
+    histogram = "histogram"
+    threshold = "threshold"
+
+
+class Format(enum.StrEnum):
+    """Outputs beside the ledger and captions.jsonl."""
+
+    csv = "csv"
+    json = "json"
+    txt = "txt"
+
+
+@app.command()
+def caption(
+    paths: Annotated[list[Path], typer.Argument(help="Videos, and folders to search for videos.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    split: Annotated[
+        bool, typer.Option("--split/--no-split", help="Split into shots, or take a file as one.")
+    ] = True,
+    engine: Annotated[
+        EngineName, typer.Option(help="What captions; auto is the best that runs here.")
+    ] = EngineName.auto,
+    detector: Annotated[
+        Detector, typer.Option(help="PySceneDetect's detector that proposes cuts.")
+    ] = Detector.adaptive,
+    min_shot: Annotated[
+        float, typer.Option(min=0, help="Seconds; a shorter piece is no shot.")
+    ] = 0.25,
+    max_shot: Annotated[
+        float | None, typer.Option(min=1, help="Seconds; a longer shot is split.")
+    ] = None,
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option("--format", help="Also captions.csv, or .json / .txt beside each video."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one a core.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N files.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do finished files again; replace sidecars.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and how long it would take.")
+    ] = False,
+    table: Annotated[
+        bool | None,
+        typer.Option("--table/--json", help="What to print at the end; JSON when piped."),
+    ] = None,
+) -> None:
+    """Caption videos, shot by shot.
+
+    Exit code 0: every file was captioned. 1: some could not be, and each of those has a row that
+    says why. 2: a mistake in the command, told in one line.
+    """
+    # Imported here so that --help answers at once.
+    from captioner.weights import WeightError
+    from curation.output import Output, OutputInUseError
+    from curation.pipeline import (
+        CaptionConfig,
+        forget_replaced,
+        relabel_moved,
+        run_local,
+        unfinished,
+    )
+    from curation.scan import ScanConfig
+    from curation.sources import identify
+    from curation.summary import summarise
+    from jobs import console
+
+    started = time.monotonic()
+    table = console.is_terminal() if table is None else table
+    out = Output(output)
+    try:
+        scan = ScanConfig(detector if split else "none", min_shot, max_shot)
+    except ValueError as error:
+        console.fail(str(error))
+    config = CaptionConfig(scan, engine)
+    videos = console.find(paths, out, limit)
+    try:
+        console.fetch_weights(config)
+        if dry_run:
+            sources = list(identify(videos, out.hashes))
+            todo = sources if overwrite else unfinished(sources, config, out)
+            console.print_estimate(sources, todo, config, _workers(workers, todo), table)
+            return
+        with out.locked():
+            hashes = out.hashes
+            sources = list(identify(videos, hashes))
+            hashes.save()
+            todo = sources if overwrite else unfinished(sources, config, out)
+            finished = run_local(todo, config, out, _workers(workers, todo))
+            done = list(console.track(finished, todo))
+            changed = relabel_moved(sources, out) + forget_replaced(sources, out)
+
+            csv = Format.csv in (formats or [])
+            rows = out.rows()
+            if done or changed or not out.is_complete(csv):
+                out.write(rows, csv)
+            sidecars = [kind for kind in formats or [] if kind is not Format.csv]
+            console.write_sidecars(sources, rows, sidecars, overwrite)
+            summary = summarise(sources, rows, done, config, time.monotonic() - started)
+            out.write_run(summary)
+    except (WeightError, OutputInUseError) as error:
+        console.fail(str(error))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        console.fail(f"{error.filename or output}: {reason}; mend that and run it again to go on")
+    except KeyboardInterrupt:
+        console.stop("stopped; the same command goes on from here")
+    console.print_result(summary, rows, out, table)
+    raise typer.Exit(1 if summary["failed"] else 0)
+
+
+def _workers(asked: int | None, todo: Sized) -> int:
+    return min(asked or os.cpu_count() or 1, max(1, len(todo)))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,202 @@
+"""What a person sees while a job runs: progress, a table, one clear line for a mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from captioner.schema import FIELDS, ShotCaption
+from captioner.weights import fetch, missing
+from curation.estimate import estimate
+from curation.export import write_sidecar
+from curation.ledger import Row
+from curation.output import Output
+from curation.pipeline import CaptionConfig, Done
+from curation.sources import Source, find_videos, printable
+
+
+def fail(message: str) -> NoReturn:
+    """A user's mistake: one line that says what to do, exit code 2."""
+    typer.echo(f"caption: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def stop(message: str) -> NoReturn:
+    """Ctrl-C: say so and leave at once; workers follow their parent."""
+    typer.echo(f"\ncaption: {message}", err=True)
+    sys.stderr.flush()
+    os._exit(130)
+
+
+def find(paths: Sequence[Path], out: Output, limit: int | None) -> list[Path]:
+    """The videos among the paths. Fails when there is none."""
+    try:
+        videos = list(islice(find_videos(paths, besides=out.folder), limit))
+    except FileNotFoundError as error:
+        fail(f"there is no {printable(error.args[0])}")
+    if not videos:
+        fail(
+            "no video in "
+            + ", ".join(printable(path) for path in paths)
+            + " (folders are searched for the usual video suffixes; name other files one by one)"
+        )
+    return videos
+
+
+def fetch_weights(config: CaptionConfig) -> None:
+    """Fetch what the engine needs before the workers start, with pip's own progress bar."""
+    if config.engine in ("auto", "experts") and (wanted := missing()):
+        megabytes = sum(weight.size for weight in wanted) / 1e6
+        typer.echo(f"fetching {len(wanted)} model files, {megabytes:.0f} MB, once", err=True)
+        fetch(wanted, quiet=not sys.stderr.isatty())
+
+
+def write_sidecars(
+    sources: Sequence[Source], rows: Sequence[Row], kinds: Sequence[str], overwrite: bool
+) -> None:
+    """Write the sidecars that were asked for; say which could not be."""
+    for kind in kinds:
+        for source in sources:
+            own = [row for row in rows if row.source == printable(source.path)]
+            for wrong in write_sidecar(source, own, kind, overwrite):
+                typer.echo(f"caption: {wrong}", err=True)
+
+
+def print_estimate(
+    sources: Sequence[Source],
+    todo: Sequence[Source],
+    config: CaptionConfig,
+    workers: int,
+    table: bool,
+) -> None:
+    """What would be done, and how long it would take."""
+    known = estimate(todo, config)
+    wall = known.wall_seconds(workers)
+    facts = {
+        "files": len(sources),
+        "finished": len(sources) - len(todo),
+        "to_do": len(todo),
+        "unreadable": known.unreadable,
+        "video_seconds": round(known.video_seconds, 1),
+        "cpu_seconds_per_video_second": round(known.cpu_per_second, 3),
+        "rate_measured_on": known.measured_on,
+        "workers": workers,
+        "estimated_seconds": round(wall, 1),
+    }
+    if not table:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(
+        f"{len(sources)} files, {facts['finished']} finished, {len(todo)} to do: "
+        f"{known.video_seconds:.0f} s of video"
+        + (f", and {known.unreadable} that cannot be read" if known.unreadable else "")
+    )
+    typer.echo(
+        f"about {wall:.0f} s with {workers} workers, at {known.cpu_per_second:.2f} CPU-seconds "
+        f"a second of video (measured on {known.measured_on})"
+    )
+
+
+def track(done: Iterable[Done], todo: Sequence[Source]) -> Iterator[Done]:
+    """Pass the finished sources on, with a progress bar when someone is looking."""
+    if not sys.stderr.isatty():
+        for one in done:
+            _tell_errors(one)
+            yield one
+        return
+    started, clips, seconds = time.monotonic(), 0, 0.0
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.fields[files]}"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        # Bytes tell better than files how much is left, and cost nothing to know.
+        bar = progress.add_task(
+            "", total=sum(s.bytes + 1 for s in todo), files=f"0/{len(todo)} files", rate=""
+        )
+        for n, one in enumerate(done, 1):
+            clips, seconds = clips + one.clips, seconds + one.seconds
+            rate = seconds / max(1e-9, time.monotonic() - started)
+            progress.update(
+                bar,
+                advance=one.source.bytes + 1,
+                files=f"{n}/{len(todo)} files, {clips} shots",
+                rate=f"{rate:.1f} s of video a second",
+            )
+            _tell_errors(one)
+            yield one
+
+
+def _tell_errors(done: Done) -> None:
+    for error in done.errors:
+        line = error.strip().splitlines()[-1] if error.strip() else "no reason given"
+        typer.echo(f"{printable(done.source.path)}: {line}", err=True)
+
+
+def print_result(summary: dict[str, Any], rows: Sequence[Row], out: Output, table: bool) -> None:
+    """The end of a run: a table for a person, or one JSON line for a program."""
+    if not table:
+        typer.echo(json.dumps(summary))
+        return
+    _print_fields([row for row in rows if row.caption])
+    typer.echo(
+        f"{summary['files']} files, {summary['shots']} shots, {summary['failed']} files failed; "
+        f"{summary['files_done']} files done now in {summary['wall_seconds']:.1f} s"
+        + (f", {summary['copies']} byte-identical copies" if summary["copies"] else "")
+    )
+    typer.echo(f"ledger   {out.ledger.folder}")
+    typer.echo(f"captions {out.folder / 'captions.jsonl'}")
+    typer.echo(f"report   {out.report}")
+
+
+def _print_fields(rows: Sequence[Row]) -> None:
+    """How often each field was filled, with what, and by what."""
+    captions = [(row, row.caption) for row in rows if row.caption]
+    table = Table()
+    for column in ("field", "filled", "most frequent", "seen by"):
+        table.add_column(column, overflow="fold")
+    for field in FIELDS:
+        values = [value for _, caption in captions for value in field_values(caption, field)]
+        seen = Counter(
+            source["source"]
+            for row, _ in captions
+            if (source := (row.model_dump(include={"caption_sources"})["caption_sources"])[field])
+        )
+        filled = [value for value in values if value]
+        share = f"{100 * len(filled) / len(values):.0f} %" if values else "-"
+        often = ", ".join(f"{_short(v)} {n}" for v, n in Counter(filled).most_common(3))
+        table.add_row(field, share, often, ", ".join(seen))
+    Console().print(table)
+
+
+def field_values(caption: ShotCaption, field: str) -> list[str]:
+    """The values of one of the 13 fields, one a subject where it is a subject's field."""
+    if field in ShotCaption.model_fields:
+        return [str(getattr(caption, field))]
+    if field.startswith("TYPES_"):
+        return [getattr(s.types, field.removeprefix("TYPES_")) for s in caption.subjects]
+    return [str(getattr(s, field) or "") for s in caption.subjects]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 28 else text[:27] + "…"
+
+
+def is_terminal() -> bool:
+    """Whether what is printed goes to a terminal."""
+    return sys.stdout.isatty()

@@ -1,0 +1,230 @@
+"""The `caption` command, run as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from eval.synth import write_video
+from tests import clips
+
+CAPTION = [sys.executable, "-m", "jobs.caption"]
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [*CAPTION, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def ledger(out: Path) -> list[dict[str, object]]:
+    rows = [
+        row
+        for path in (out / "ledger").glob("*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    ]
+    return sorted(rows, key=lambda row: (row["source"], row["shot"]))
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    names = ["captions.jsonl", *(f"ledger/{p.name}" for p in (out / "ledger").glob("*"))]
+    return {name: (out / name).read_bytes() for name in names}
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six videos of two shots, and three files that cannot be read."""
+    folder = tmp_path_factory.mktemp("videos")
+    for i in range(6):
+        clips.two_shots(folder / f"{i}.mp4", seed=2 * i)
+    (folder / "bad").mkdir()
+    (folder / "bad" / "empty.mp4").touch()
+    (folder / "bad" / "text.mp4").write_text("no video")
+    clips.audio_only(folder / "bad" / "audio.mp4")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of an uninterrupted run."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    assert run(videos, "-o", out).returncode == 1
+    return out
+
+
+def test_every_shot_and_every_bad_file_has_its_row(videos: Path, finished: Path) -> None:
+    rows = ledger(finished)
+    kept = [row for row in rows if row["decision"] == "keep"]
+    failed = {
+        Path(str(row["source"])).name: row["error"] for row in rows if row["decision"] == "error"
+    }
+    assert len({row["clip_id"] for row in rows}) == len(rows) == 6 * 2 + 3
+    assert [(row["first_frame"], row["frames"]) for row in kept] == [(0, 25), (25, 25)] * 6
+    assert "empty" in failed["empty.mp4"]
+    assert "not a video" in failed["text.mp4"]
+    assert "no video stream" in failed["audio.mp4"]
+    assert all(row["caption"]["camera_motion"] or not row["motion_camera"] for row in kept)
+
+    lines = (finished / "captions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["clip_id"] for line in lines] == [
+        row["clip_id"] for row in sorted(rows, key=lambda r: (r["source"], r["shot"]))
+    ]
+    page = (finished / "report.html").read_text()
+    assert page.count("<article") == 12
+    assert page.count("data:image/jpeg") == 12
+    assert "no video stream" in page
+    facts = json.loads((finished / "run.json").read_text())
+    assert (facts["files"], facts["shots"], facts["failed"]) == (9, 12, 3)
+
+
+def test_a_second_run_does_nothing_again(videos: Path, finished: Path) -> None:
+    before = contents(finished)
+    again = run(videos, "-o", finished)
+    assert again.returncode == 1
+    assert json.loads(again.stdout)["files_done"] == 0
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 3.5, 5.0])
+def test_a_killed_run_goes_on_to_the_same_rows(
+    seconds: float, videos: Path, finished: Path, tmp_path: Path
+) -> None:
+    command = [*CAPTION, str(videos), "-o", str(tmp_path)]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)  # the workers are left to notice it themselves
+    process.wait()
+    for _ in range(100):
+        again = run(videos, "-o", tmp_path)
+        if "another run" not in again.stderr:
+            break
+        time.sleep(0.1)
+    assert again.returncode == 1, again.stderr
+    assert contents(tmp_path) == contents(finished)
+    assert not list(tmp_path.rglob("*.part"))
+    assert not list((tmp_path / "state").glob("*.jsonl"))
+
+
+def test_a_worker_that_dies_costs_one_row(videos: Path, tmp_path: Path) -> None:
+    """One file brings its worker down, as a decoder bug would; all others are captioned."""
+    script = (
+        "import os, curation.pipeline as p\n"
+        "real = p.work\n"
+        "def work(source, *rest):\n"
+        "    if source.path.name == '3.mp4': os.kill(os.getpid(), 9)\n"
+        "    return real(source, *rest)\n"
+        "p.work = work\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
+    out = tmp_path / "out"
+    assert run(videos, "-o", out, "--workers", 2, env=environment).returncode == 1
+    rows = {Path(str(row["source"])).name: row for row in ledger(out)}
+    assert rows["3.mp4"]["stage"] == "worker"
+    assert sum(row["decision"] == "keep" for row in ledger(out)) == 10
+    healed = run(videos, "-o", out)
+    assert json.loads(healed.stdout)["files_done"] == 1
+    assert sum(row["decision"] == "keep" for row in ledger(out)) == 12
+
+
+def test_a_moved_file_keeps_its_rows_and_a_changed_one_loses_them(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    video, out = clips.two_shots(tmp_path / "in" / "a.mp4"), tmp_path / "out"
+    run(tmp_path / "in", "-o", out)
+    first = ledger(out)
+    moved = video.rename(video.with_name("b.mp4"))
+    again = run(tmp_path / "in", "-o", out)
+    assert json.loads(again.stdout)["files_done"] == 0
+    assert [row["clip_id"] for row in ledger(out)] == [row["clip_id"] for row in first]
+    assert {row["source"] for row in ledger(out)} == {str(moved)}
+    clips.two_shots(moved, seed=9)
+    run(tmp_path / "in", "-o", out)
+    assert len(ledger(out)) == 2
+    assert not {row["clip_id"] for row in ledger(out)} & {row["clip_id"] for row in first}
+
+
+def test_copies_are_captioned_once_and_named(tmp_path: Path) -> None:
+    video = clips.two_shots(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").write_bytes(video.read_bytes())
+    run(tmp_path, "-o", tmp_path / "out")
+    rows = ledger(tmp_path / "out")
+    assert len(rows) == 2
+    assert all(row["source_copies"] == [str(tmp_path / "b.mp4")] for row in rows)
+
+
+def test_another_configuration_is_another_result(tmp_path: Path) -> None:
+    clips.two_shots(tmp_path / "a.mp4")
+    out = tmp_path / "out"
+    run(tmp_path, "-o", out)
+    run(tmp_path, "-o", out, "--no-split")
+    (row,) = ledger(out)
+    assert row["frames"] == 50
+
+
+def test_formats(tmp_path: Path) -> None:
+    video = clips.two_shots(tmp_path / "a.mp4")
+    run(video, "-o", tmp_path / "out", "--format", "csv", "--format", "json", "--format", "txt")
+    assert (tmp_path / "out" / "captions.csv").read_text().count("\n") == 3
+    records = json.loads((tmp_path / "a.json").read_text())
+    assert [record["caption_t2v"] for record in records] == (
+        tmp_path / "a.txt"
+    ).read_text().splitlines()
+    (tmp_path / "a.txt").write_text("mine")
+    again = run(video, "-o", tmp_path / "out", "--format", "txt")
+    assert "left as it is" in again.stderr
+    assert (tmp_path / "a.txt").read_text() == "mine"
+    run(video, "-o", tmp_path / "out", "--format", "txt", "--overwrite")
+    assert (tmp_path / "a.txt").read_text() != "mine"
+
+
+def test_a_dry_run_writes_nothing_and_tells_the_time(tmp_path: Path) -> None:
+    video = clips.two_shots(tmp_path / "a.mp4")
+    dry = run(video, "-o", tmp_path / "out", "--dry-run")
+    facts = json.loads(dry.stdout)
+    assert facts["to_do"] == 1
+    assert facts["video_seconds"] == 2.0
+    assert facts["estimated_seconds"] > 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistakes_get_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    video = write_video(tmp_path / "a.mp4", clips.panning(0, 3))
+    file = tmp_path / "file"
+    file.touch()
+    mistakes = {
+        "there is no": run(tmp_path / "nothing.mp4", "-o", tmp_path / "out"),
+        "no video in": run(tmp_path / "empty", "-o", tmp_path / "out"),
+        "file": run(video, "-o", file),
+        "max_shot": run(video, "-o", tmp_path / "out", "--max-shot", 1, "--min-shot", 3),
+        "/proc": run(video, "-o", "/proc/nowhere"),
+    }
+    for words, mistake in mistakes.items():
+        assert mistake.returncode == 2, words
+        assert words in mistake.stderr
+        assert len(mistake.stderr.strip().splitlines()) == 1, mistake.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["-v.mp4", "new\nline.mp4", "a'b\"c;$(x).mp4"])
+def test_odd_names(name: str, tmp_path: Path) -> None:
+    write_video(tmp_path / name, clips.panning(0, 3))
+    assert run("-o", "out", "--", name, cwd=tmp_path).returncode == 0
+    (row,) = ledger(tmp_path / "out")
+    assert row["source"] == name
+
+
+def test_help_is_quick_and_needs_nothing_heavy() -> None:
+    script = (
+        "import sys, jobs.caption; print([m for m in ('cv2', 'av', 'pyarrow') if m in sys.modules])"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "[]"
+    assert run("--help").returncode == 0
