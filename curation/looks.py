@@ -26,6 +26,10 @@ _WINDOW = (9, 9)
 _MAX_TEXTURE = 20.0
 """Grey levels of local deviation above which a place has no more weight."""
 
+Detail = tuple[Float, Float, NDArray[np.uint8]]
+"""The locally normalised picture, its local deviation, and the former as 8-bit for the flow;
+(72, 128) each."""
+
 _X, _Y = np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32))
 
 
@@ -64,25 +68,32 @@ class Look:
         return picture[top : picture.shape[0] - top, left : picture.shape[1] - left]
 
     @cached_property
-    def detail(self) -> tuple[Float, Float, NDArray[np.uint8]]:
-        """Locally normalised picture, its local deviation, and the former as 8-bit for the flow;
-        (72, 128) each."""
-        # The edges of bars are what all shots of a film have in common.
-        size, inside = (WIDTH, HEIGHT), self.inside(self.grey)
-        if inside.shape != self.grey.shape:
-            inside = np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-        grey = inside.astype(np.float32)
-        high = grey - cv2.GaussianBlur(grey, (0, 0), _SIGMA)
-        deviation = np.sqrt(cv2.GaussianBlur(high * high, (0, 0), _SIGMA))
-        # 4 levels keep noise and compression in flat places from looking like texture.
-        normal = np.asarray(high / (deviation + 4.0), np.float32)
-        weight = np.asarray(np.minimum(deviation, _MAX_TEXTURE), np.float32)
-        return normal, weight, np.clip(normal * 40 + 128, 0, 255).astype(np.uint8)
+    def detail(self) -> Detail:
+        """Detail of the picture without its black bars, whose edges all shots of a film share."""
+        return _detail(self.inside(self.grey))
+
+    @cached_property
+    def whole(self) -> Detail:
+        """Detail of the picture with its bars, if it has any."""
+        return _detail(self.grey) if any(self.bars) else self.detail
 
     @property
     def texture(self) -> float:
         """Mean local deviation, grey levels."""
         return float(self.detail[1].mean())
+
+
+def _detail(grey: NDArray[np.uint8]) -> Detail:
+    if grey.shape != (HEIGHT, WIDTH):
+        resized = cv2.resize(grey, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+        grey = np.asarray(resized, np.uint8)
+    high = grey.astype(np.float32)
+    high -= cv2.GaussianBlur(high, (0, 0), _SIGMA)
+    deviation = np.sqrt(cv2.GaussianBlur(high * high, (0, 0), _SIGMA))
+    # 4 levels keep noise and compression in flat places from looking like texture.
+    normal = np.asarray(high / (deviation + 4.0), np.float32)
+    weight = np.asarray(np.minimum(deviation, _MAX_TEXTURE), np.float32)
+    return normal, weight, np.clip(normal * 40 + 128, 0, 255).astype(np.uint8)
 
 
 def _bars(tiny: NDArray[np.uint8]) -> tuple[int, int]:
@@ -121,16 +132,18 @@ def _flow(to: NDArray[np.uint8], source: NDArray[np.uint8]) -> Float:
 def explained(before: Look, after: Look, in_place: bool = False) -> float:
     """The part of a picture, 0 to 1, that is found in the other one, moved and lit in any way.
 
-    Dense optical flow brings `before` onto `after`; what is explained is
-    their local correlation, averaged over the texture of the one or of the other, whichever gives
-    more: a caption or a subject that comes in adds texture without taking away what was there.
+    Dense optical flow brings `before` onto `after`; what is explained is their local correlation,
+    averaged over the texture of the one or of the other, whichever gives more: a caption or a
+    subject that comes in adds texture without taking away what was there.
     `in_place` compares without motion, for pictures between which there can be none.
     Two blank pictures explain each other, a blank one explains nothing else.
     """
     if before.blank or after.blank:
         return 1.0 if before.blank and after.blank else 0.0
-    old, old_weight, old_eight = before.detail
-    new, new_weight, new_eight = after.detail
+    # In the dark, bars come and go; what is compared must be cropped alike.
+    alike = before.bars == after.bars
+    old, old_weight, old_eight = before.detail if alike else before.whole
+    new, new_weight, new_eight = after.detail if alike else after.whole
     moved, weight = old, old_weight
     if not in_place:
         flow = _flow(new_eight, old_eight)

@@ -7,6 +7,7 @@ seed gives the same pixels.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -182,15 +183,17 @@ def _render(shot: _Shot) -> Iterator[Rgb]:
 
 
 def _scene(rng: np.random.Generator, width: int, height: int, count: int) -> list[Layer]:
-    """Far to near: a plane that fills the view, then planes of scattered blobs and posts."""
+    """Far to near: a plane that fills the view, then planes of scattered blobs."""
     size = (int(width * 1.5), int(height * 1.5))
     layers: list[Layer] = []
     for i in range(count):
         texture = still(int(rng.integers(2**31)), *size)
         alpha = np.full((size[1], size[0]), 0 if i else 255, np.uint8)
-        for _ in range(6 if i else 0):
-            centre = (int(rng.uniform(0, size[0])), int(rng.uniform(0, size[1])))
-            axes = (int(width * rng.uniform(0.03, 0.07)), int(height * rng.uniform(0.06, 0.2)))
+        # Near things are all over the view: one lonely blob would look like a passer-by.
+        for row, column in product(range(3), range(4)) if i else ():
+            x, y = (column + rng.uniform(0.2, 0.8)) / 4, (row + rng.uniform(0.2, 0.8)) / 3
+            centre = (int(x * size[0]), int(y * size[1]))
+            axes = (int(width * rng.uniform(0.02, 0.06)), int(height * rng.uniform(0.06, 0.16)))
             cv2.ellipse(alpha, centre, axes, float(rng.uniform(0, 180)), 0, 360, 255, -1)
         layers.append((np.dstack([texture, alpha]), _DEPTHS[i]))
     return layers
@@ -323,3 +326,35 @@ def _finish(frame: Rgb, shot: _Shot, rng: np.random.Generator, i: int) -> Rgb:
         cv2.circle(picture, logo, int(height * 0.05), (240, 200, 30), -1, cv2.LINE_AA)
         cv2.putText(picture, "TV", (logo[0] - 10, logo[1] + 5), 0, size, (0, 0, 0), 2)
     return picture
+
+
+_SAME_FLOW = {
+    "truck_right": "pan_right",
+    "truck_left": "pan_left",
+    "pedestal_up": "tilt_up",
+    "pedestal_down": "tilt_down",
+}
+"""Moves that flow alike where the scene has no depth to show."""
+
+
+def main(seed: int) -> None:
+    """Print what the camera expert says of every case of a seed, and how often it is right."""
+    from captioner.experts.camera import measure_camera
+    from captioner.frames import FrameBatch
+
+    exact = direction = answered = total = 0
+    for one in cases(seed):
+        motion = measure_camera(FrameBatch.from_rgb(one.frames(), one.fps))
+        said, true = motion.moves if motion else (), one.moves
+        total += bool(true)
+        answered += bool(true and said)
+        exact += bool(true) and said[:1] == true[:1]
+        flows = [_SAME_FLOW.get(move, move) for move in (*said[:1], *true[:1])]
+        direction += len(flows) == 2 and flows[0] == flows[1]
+        if said[:1] != true[:1]:
+            print(f"{one.name}: said {', '.join(said) or 'nothing'}")
+    print(f"{total} moves, {answered} answered: {exact} exact, {direction} in the right direction")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)

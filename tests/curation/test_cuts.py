@@ -40,11 +40,15 @@ def mix(old: Rgb, new: Rgb, share: float) -> Rgb:
     return np.asarray(cv2.addWeighted(old, 1 - share, new, share, 0), np.uint8)
 
 
+def small(frame: Rgb) -> Rgb:
+    return np.asarray(cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def found(frames: Sequence[Rgb], detector: str = "adaptive") -> list[Boundary]:
     finder = CutFinder(detector, 25.0)
     boundaries: list[Boundary] = []
     for frame in frames:
-        boundaries += finder.push(np.ascontiguousarray(frame))
+        boundaries += finder.push(small(frame))
     return boundaries + finder.finish()
 
 
@@ -57,7 +61,7 @@ def cuts(frames: Sequence[Rgb]) -> list[int]:
 def proposed(detector: SceneDetector, frames: Sequence[Rgb]) -> list[int]:
     codes = []
     for i, frame in enumerate(frames):
-        codes += detector.process_frame(FrameTimecode(i, 25.0), np.ascontiguousarray(frame))
+        codes += detector.process_frame(FrameTimecode(i, 25.0), small(frame))
     return [code.frame_num for code in codes]
 
 
@@ -78,7 +82,7 @@ def test_cuts_a_few_frames_apart() -> None:
 def test_a_cut_is_known_while_its_frames_can_still_be_held() -> None:
     finder = CutFinder("adaptive", 25.0)
     for i, frame in enumerate(shot(1) + shot(2)):
-        if finder.push(np.ascontiguousarray(frame)):
+        if finder.push(small(frame)):
             assert i - 30 < LATENCY
             return
     pytest.fail("no cut")
@@ -220,7 +224,7 @@ def test_the_two_sides_of_a_black_pause_are_one_join() -> None:
 
 
 def look(picture: Rgb) -> Look:
-    return Look(np.asarray(cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)))
+    return Look(small(picture))
 
 
 def test_motion_and_light_are_explained_and_another_place_is_not() -> None:
