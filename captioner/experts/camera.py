@@ -5,7 +5,8 @@ the frame's rim agrees with is the background's motion, and its average over the
 camera's. A rotation moves everything alike, a travelling camera moves near things faster: that
 parallax, over a longer step, tells truck from pan and dolly from zoom. The axes and the classes of
 speed are those of SkyReels-V2 (paper, section on the camera-motion captioner). All thresholds
-without another source were chosen on rendered shots (`eval.synth_moves`).
+without another source were chosen on rendered shots (`eval.synth_moves`); those of confidence,
+steadiness and shake while also looking at labelled real clips.
 """
 
 from __future__ import annotations
