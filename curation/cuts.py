@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scenedetect import (
@@ -31,7 +30,7 @@ from scenedetect import (
 
 from curation.dissolves import Dissolves
 from curation.history import HISTORY, UNEXPLAINED, History, distance
-from curation.looks import HEIGHT, WIDTH, Look, explained
+from curation.looks import Look, explained
 
 Kind = Literal["cut", "dissolve", "fade"]
 
@@ -128,10 +127,7 @@ class CutFinder:
         return max(self._past.shot, self._past.next - HISTORY)
 
     def push(self, bgr: NDArray[np.uint8]) -> list[Boundary]:
-        """Boundaries decided by the next frame, an (h, w, 3) uint8 BGR thumbnail."""
-        if bgr.shape[:2] != (HEIGHT, WIDTH):
-            small = cv2.resize(bgr, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-            bgr = np.asarray(small, np.uint8)
+        """Boundaries decided by the next frame, a (72, 128, 3) uint8 BGR thumbnail."""
         for _ in range(_PADDING if self._last is None else 0):
             self._propose(bgr)
         self._propose(bgr)
