@@ -128,10 +128,11 @@ class CutFinder:
 
     def push(self, bgr: NDArray[np.uint8]) -> list[Boundary]:
         """Boundaries decided by the next frame, a (72, 128, 3) uint8 BGR thumbnail."""
+        small = np.ascontiguousarray(bgr[::2, ::2])
         for _ in range(_PADDING if self._last is None else 0):
-            self._propose(bgr)
-        self._propose(bgr)
-        self._last = bgr
+            self._propose(small)
+        self._propose(small)
+        self._last = small
         self._past.append(Look(bgr))
 
         found = self._fades()

@@ -25,10 +25,10 @@ LESS = 1.02
 """Contrast of a dissolve's middle, as a part of the mean of its ends, at most: 0.71 where the two
 pictures are unrelated and alike in contrast."""
 
-UNEVEN = 3.0
+UNEVEN = 3.5
 """Times the mean step of a dissolve that its largest one is at most."""
 
-NOTHING_COMMON = 0.25
+NOTHING_COMMON = 0.3
 """Less than this is explained across a dissolve; stricter than for a cut, as more time goes by."""
 
 PAUSE = 6

@@ -99,12 +99,13 @@ def _detail(grey: NDArray[np.uint8]) -> Detail:
 def _bars(tiny: NDArray[np.uint8]) -> tuple[int, int]:
     """Rows at the top and bottom, and columns at the sides, of an (18, 32) picture that are black
     bars or touch one."""
-    if tiny[0].max() > _BLACK and tiny[:, 0].max() > _BLACK:
-        return 0, 0
-    lit = tiny > _BLACK
     found = []
     for axis, length in ((1, 18), (0, 32)):
-        at = np.flatnonzero(lit.any(axis=axis))
+        lit = tiny.max(axis=axis) > _BLACK
+        if lit[0] or lit[-1]:
+            found.append(0)
+            continue
+        at = np.flatnonzero(lit)
         before, after = (int(at[0]), length - 1 - int(at[-1])) if len(at) else (0, 0)
         # Bars are alike on both sides; a dark floor below a bright sky is no bar.
         alike = before > 0 and abs(before - after) <= 1 and len(at) > length // 3
