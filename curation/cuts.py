@@ -165,6 +165,8 @@ class CutFinder:
 
     def _emit(self, boundary: Boundary) -> list[Boundary]:
         self._past.shot = max(boundary.end, self._past.shot)
+        # What comes after a boundary depends on nothing that came before it.
+        self._dissolves = Dissolves(self._past)
         return [boundary]
 
     # --- cuts -------------------------------------------------------------------------------------

@@ -7,11 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from captioner.captioner import Captioner
 from captioner.decode import UnreadableVideoError, open_video
 from captioner.weights import cache_folder
 from curation.ledger import replacing
-from curation.pipeline import CaptionConfig, caption_source
+from curation.rows import RowConfig, Work, make_rows
 from curation.sources import Source
 
 _RATES = "rates.json"
@@ -31,29 +30,34 @@ class Estimate:
         return self.video_seconds * self.cpu_per_second / max(1, workers)
 
 
-def remember_rate(engine: str, video_seconds: float, cpu_seconds: float) -> None:
+def remember_rate(config: RowConfig, video_seconds: float, cpu_seconds: float) -> None:
     """Keep the rate of a run for the next estimate."""
     if video_seconds <= 0 or cpu_seconds <= 0:
         return
     with replacing(cache_folder() / _RATES) as part:
-        part.write_text(json.dumps({**_rates(), engine: cpu_seconds / video_seconds}))
+        part.write_text(json.dumps({**_rates(), _name(config): cpu_seconds / video_seconds}))
 
 
-def estimate(sources: Sequence[Source], config: CaptionConfig) -> Estimate:
+def estimate(sources: Sequence[Source], config: RowConfig) -> Estimate:
     """Look at each source's length; where no rate is known yet, caption the shortest to get one."""
     lengths = {source.path: _length(source) for source in sources}
     readable = [s for s in sources if lengths[s.path] is not None]
     total = sum(length or 0.0 for length in lengths.values())
     unreadable = len(sources) - len(readable)
-    rate, measured_on = _rates().get(config.engine), "the last run here"
+    rate, measured_on = _rates().get(_name(config)), "the last run here"
     if rate is None and readable:
         shortest = min(readable, key=lambda s: lengths[s.path] or 0.0)
-        measured_on = f"{shortest.path.name}, captioned now"
+        measured_on = f"{shortest.path.name}, done now"
         started = time.process_time()
-        rows = caption_source(shortest, config, Captioner(config.engine), {}, lambda *_: None)
+        rows = [made.row for made in make_rows(Work(shortest), config, config.captioner())]
         seconds = sum((row.end or 0) - (row.start or 0) for row in rows)
         rate = (time.process_time() - started) / max(seconds, 0.1)
     return Estimate(total, rate or 0.0, measured_on, unreadable)
+
+
+def _name(config: RowConfig) -> str:
+    """What a rate is good for."""
+    return " ".join([config.engine or "no captions", *["measures"] * config.measures])
 
 
 def _rates() -> dict[str, float]:

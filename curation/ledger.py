@@ -15,11 +15,14 @@ from typing import Any, Literal, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 
 from captioner.schema import FIELDS, ShotCaption, arrow_struct
+from curation.measure.clip import Measures
+from curation.measure.columns import column
+from curation.measure.embedding import DIMENSIONS
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 
 class SourceOfField(BaseModel):
@@ -36,10 +39,15 @@ CaptionSources = create_model(
 """A field for each of the 13 fields of the caption, null where the field is empty."""
 
 
-class Row(BaseModel):
-    """A clip's row. Columns that do not apply are null."""
+class Fact(BaseModel):
+    """Something known about a source: its licence, its genre."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    value: str
+
+
+class Row(Measures):
+    """A clip's row. Columns that do not apply are null."""
 
     clip_id: str = Field(
         description="24 hex digits: the source's sha256 with the clip's pts bounds"
@@ -48,6 +56,7 @@ class Row(BaseModel):
     source_copies: list[str] = Field(default=[], description="paths of byte-identical files")
     source_sha256: str | None = Field(default=None, description="sha256 of the source file")
     source_bytes: int | None = Field(default=None, description="size of the source file")
+    source_facts: list[Fact] = Field(default=[], description="facts that the user gave about it")
     shot: int = Field(default=0, description="number of the clip in its source, from 0")
     start: float | None = Field(default=None, description="seconds, first frame")
     end: float | None = Field(default=None, description="seconds, end of the last frame")
@@ -81,6 +90,14 @@ class Row(BaseModel):
     decision: Literal["keep", "drop", "error"] = Field(description="keep, drop or error")
     reason: str | None = Field(default=None, description="why it was dropped or failed, in words")
     stage: str | None = Field(default=None, description="the stage that dropped it or failed")
+    crop: list[int] | None = Field(default=None, description="x, y, w, h in pixels to cut out")
+    duplicate_of: str | None = Field(default=None, description="clip_id of the kept near-duplicate")
+    duplicate_cluster: str | None = Field(
+        default=None, description="name of the group of near-duplicates that it is in"
+    )
+    concept: str | None = Field(default=None, description="what it counts as in the balance")
+    sampling_weight: float | None = column("how often to draw it, relative to others", "", 0)
+    clip: str | None = Field(default=None, description="path of the clip's file in the output")
     caption: ShotCaption | None = Field(default=None, description="the structured caption")
     caption_status: Literal["ok", "repaired", "truncated", "invalid", "error"] | None = Field(
         default=None, description="ok, repaired, truncated, invalid or error"
@@ -104,12 +121,28 @@ class PartState(BaseModel):
     final: bool
     source: str
     source_copies: list[str]
+    source_facts: list[Fact] = []
 
 
 def arrow_schema() -> pa.Schema:
     """The ledger's Arrow schema; each field's metadata holds its description."""
     metadata = {"skycaptioner_schema_version": SCHEMA_VERSION}
-    return pa.schema(list(arrow_struct(Row)), metadata=metadata)
+    fields = [field.with_type(_TYPES.get(field.name, field.type)) for field in arrow_struct(Row)]
+    return pa.schema(fields, metadata=metadata)
+
+
+_TYPES = {
+    "embedding": pa.list_(pa.float32(), DIMENSIONS),
+    "hash_sequence": pa.list_(pa.uint64()),
+    "hash_changes": pa.list_(pa.uint64()),
+}
+"""Columns that are narrower or wider than their Python types tell."""
+
+
+def arrow_table(rows: Sequence[Row]) -> pa.Table:
+    """The rows as a table of the ledger's schema."""
+    values = [row.model_dump(mode="python", by_alias=True) for row in rows]
+    return pa.Table.from_pylist(values, schema=arrow_schema())
 
 
 def clip_id(source_sha256: str, start_pts: int | None, end_pts: int | None) -> str:
@@ -155,13 +188,12 @@ class Ledger:
             final=final,
             source=rows[0].source,
             source_copies=rows[0].source_copies,
+            source_facts=rows[0].source_facts,
         )
-        schema = arrow_schema()
-        schema = schema.with_metadata(
-            {**schema.metadata, "skycaptioner_part": state.model_dump_json()}
+        table = arrow_table(rows)
+        table = table.replace_schema_metadata(
+            {**table.schema.metadata, "skycaptioner_part": state.model_dump_json()}
         )
-        values = [row.model_dump(mode="python", by_alias=True) for row in rows]
-        table = pa.Table.from_pylist(values, schema=schema)
         path = self.part(source_key)
         with replacing(path) as part:
             pq.write_table(table, part, compression="zstd")

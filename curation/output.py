@@ -45,6 +45,11 @@ class Output:
         """The page."""
         return self.folder / "report.html"
 
+    @property
+    def clips(self) -> Path:
+        """The folder of the kept clips."""
+        return self.folder / "clips"
+
     def preview(self, clip: str) -> Path:
         """A clip's strip of small frames, JPEG."""
         return self.folder / "previews" / clip[:2] / f"{clip}.jpg"
@@ -63,7 +68,8 @@ class Output:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
                     raise OutputInUseError(f"another run is writing to {self.folder}") from None
-            for folder in (self.folder, state, self.ledger.folder, *self.folder.glob("previews/*")):
+            folders = (self.folder, state, self.ledger.folder, self.clips)
+            for folder in (*folders, *self.folder.glob("previews/*")):
                 sweep(folder)
             yield
 

@@ -1,51 +1,31 @@
-"""The stages in order: a source becomes rows; a plain loop or a pool of processes maps that."""
+"""The stages in order, mapped over many sources by a plain loop of processes or by Ray Data.
+
+A source, or each segment of a long one, is one work. Whoever does a work hands back its rows; the
+driver alone writes: each row to the source's journal at once, and the ledger's part when all rows
+of the source are in.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
+import contextlib
+import logging
+import queue
+import sys
 import threading
-import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import cv2
-import numpy as np
-
-from captioner.captioner import Captioner
-from captioner.decode import UnreadableVideoError, VideoInfo
-from captioner.frames import FrameBatch
-from captioner.result import CaptionResult
-from curation.ledger import SCHEMA_VERSION, Row, clip_id, replacing
+from curation.ledger import Journal, Row, replacing
 from curation.output import Output
-from curation.scan import ScanConfig, Shot, scan
-from curation.sources import Source, printable
+from curation.rows import Made, RowConfig, Work, labels
+from curation.segments import SeamError, Seams, Segment, check_seams, segments
+from curation.sources import Source
+from curation.worker import Ended, Limits, Worker
 
-
-@dataclass(frozen=True)
-class CaptionConfig:
-    """What the rows depend on."""
-
-    scan: ScanConfig
-    engine: str
-
-    def hash(self) -> str:
-        """16 hex digits; rows of another hash are made anew."""
-        identity = {
-            "schema": SCHEMA_VERSION,
-            "scan": asdict(self.scan),
-            "engine": Captioner(self.engine).engine.identity(),
-        }
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+Event = tuple[Work, Made | Ended]
+"""What happens while works are done: a row is made, or the work ends."""
 
 
 @dataclass(frozen=True)
@@ -59,171 +39,278 @@ class Done:
     errors: tuple[str, ...]
 
 
-def caption_source(
-    source: Source,
-    config: CaptionConfig,
-    captioner: Captioner,
-    finished: Mapping[str, Row],
-    keep: Callable[[Row, FrameBatch], None],
-    threads: int = 1,
-) -> list[Row]:
-    """A row for every shot of a source; one error row if it cannot be read. Never raises for it.
-
-    Clips in `finished` (by clip_id) are not captioned again; each new row goes to `keep` at once.
-    """
-    about = _about(source, config.hash())
-    if source.error is not None:
-        return [_error_row(about, "open", source.error)]
-    rows: list[Row] = []
-    warnings: list[str] = []
-    try:
-        with scan(source.path, config.scan, threads) as shots:
-            warnings = shots.warnings
-            for shot in shots:
-                row = finished.get(clip_id(str(source.sha256), shot.start_pts, shot.end_pts))
-                if row is None:
-                    result = captioner.caption(shot.batch)
-                    row = _row(about, shots.info, shot, result)
-                    keep(row, shot.batch)
-                rows.append(row)
-    except UnreadableVideoError as error:
-        rows.append(_error_row(about, "open", str(error)))
-    except OSError:
-        raise
-    except Exception:
-        rows.append(_error_row(about, "caption", traceback.format_exc()))
-    # Damage is known only when the whole source has gone by.
-    warning = "; ".join(warnings) or None
-    return [row.model_copy(update={"warning": warning}) for row in rows]
-
-
-def _about(source: Source, config_hash: str) -> dict[str, object]:
-    """The columns that all rows of a source share."""
-    return {
-        **_labels(source),
-        "source_sha256": source.sha256,
-        "source_bytes": source.bytes,
-        "config_hash": config_hash,
-    }
-
-
-def _labels(source: Source) -> dict[str, object]:
-    return {
-        "source": printable(source.path),
-        "source_copies": [printable(path) for path in source.copies],
-    }
-
-
-def _row(about: dict[str, object], info: VideoInfo, shot: Shot, result: CaptionResult) -> Row:
-    sources = {
-        name: {"source": seen.source, "confidence": seen.confidence}
-        for name, seen in result.sources.items()
-    }
-    camera = {}
-    if result.camera is not None:
-        camera = {f"motion_{axis}": value for axis, value in asdict(result.camera).items()}
-        camera["motion_camera"] = list(camera.pop("motion_moves"))
-    return Row.model_validate(
-        {
-            **about,
-            **camera,
-            "clip_id": clip_id(str(about["source_sha256"]), shot.start_pts, shot.end_pts),
-            "shot": shot.index,
-            "start": shot.start,
-            "end": shot.end,
-            "start_pts": shot.start_pts,
-            "end_pts": shot.end_pts,
-            "time_base": str(shot.time_base),
-            "first_frame": shot.first_frame,
-            "frames": shot.frames,
-            "fps": info.fps,
-            "width": info.width,
-            "height": info.height,
-            "codec": info.codec,
-            "decoder": info.decoder,
-            "transition_in": shot.transition_in.kind if shot.transition_in else "start",
-            "text_lines": list(result.screen_text),
-            "decision": "error" if result.status == "error" else "keep",
-            "reason": "captioning failed" if result.status == "error" else None,
-            "stage": "caption" if result.status == "error" else None,
-            "caption": result.caption,
-            "caption_status": result.status,
-            "caption_engine": result.engine,
-            "caption_sources": sources if result.caption else None,
-            "caption_t2v": result.t2v,
-            "caption_i2v": result.i2v,
-            "caption_raw": result.raw,
-            "error": result.error,
-        }
-    )
-
-
-_REASONS = {
-    "open": "the file cannot be read as a video",
-    "caption": "captioning failed",
-    "worker": "the worker process died while it had this file",
-}
-
-
-def _error_row(about: dict[str, object], stage: str, error: str) -> Row:
-    identity = str(about["source_sha256"] or about["source"])
-    return Row.model_validate(
-        {
-            **about,
-            "clip_id": clip_id(identity, None, None),
-            "decision": "error",
-            "reason": _REASONS[stage],
-            "stage": stage,
-            "error": error,
-        }
-    )
-
-
-def work(source: Source, config: CaptionConfig, captioner: Captioner, out: Output) -> Done:
-    """Caption a source and put its rows into the ledger. Raises OSError when `out` cannot be
-    written."""
-    started = time.process_time()
-    journal = out.ledger.journal(source.key, config.hash())
-    finished = journal.rows()
-    journal.restart(list(finished.values()))
-
-    def keep(row: Row, batch: FrameBatch) -> None:
-        _write_preview(out.preview(row.clip_id), batch)
-        journal.add(row)
-
-    rows = caption_source(source, config, captioner, finished, keep)
-    out.ledger.write(source.key, rows)
-    journal.discard()
-    return _done(source, rows, time.process_time() - started)
-
-
-def unfinished(sources: Sequence[Source], config: CaptionConfig, out: Output) -> list[Source]:
-    """The sources that have no rows of this configuration yet."""
+def unfinished(sources: Sequence[Source], config: RowConfig, out: Output) -> list[Source]:
+    """The sources that lack rows of this configuration."""
     config_hash = config.hash()
-    states = [(source, out.ledger.state_of(source.key)) for source in sources]
-    return [
-        source
-        for source, state in states
-        if source.error or state is None or not state.final or state.config_hash != config_hash
+
+    def is_finished(source: Source) -> bool:
+        state = out.ledger.state_of(source.key)
+        if source.error or state is None or not state.final or state.config_hash != config_hash:
+            return False
+        if config.preset is None or config.engine is None:
+            return True
+        return all(config.is_finished(row) for row in out.ledger.read(out.ledger.part(source.key)))
+
+    return [source for source in sources if not is_finished(source)]
+
+
+def do(
+    sources: Sequence[Source],
+    config: RowConfig,
+    out: Output,
+    run: Callable[[Sequence[Work]], Iterator[Event]],
+    afresh: bool = False,
+    segment: float | None = None,
+) -> Iterator[Done]:
+    """Make the rows of the sources with an engine, `run`; each is yielded as it is written."""
+    todo = list(works(sources, config, out, afresh, segment))
+    finished = set()
+    for done in gather(run(todo), todo, config, out):
+        finished.add(done.source.key)
+        yield done
+    torn = [source for source in sources if source.key not in finished]
+    todo = list(works(torn, config, out))
+    yield from gather(run(todo) if todo else (), todo, config, out)
+
+
+def works(
+    sources: Sequence[Source],
+    config: RowConfig,
+    out: Output,
+    afresh: bool = False,
+    segment: float | None = None,
+) -> Iterator[Work]:
+    """What is to be done for each source, the longest first, with the rows that an earlier run has
+    finished, or without them (`afresh`). With `segment` seconds long sources are several works."""
+    config_hash = config.hash()
+    for source in sorted(sources, key=lambda source: -source.bytes):
+        journal = out.ledger.journal(source.key, config_hash)
+        before = journal.rows()
+        journal.restart(list(before.values()))
+        journal.close()
+        state = out.ledger.state_of(source.key)
+        if state is not None and state.config_hash == config_hash and not afresh:
+            rows = out.ledger.read(out.ledger.part(source.key))
+            before = {row.clip_id: row for row in rows} | before
+        finished = {
+            key: row
+            for key, row in before.items()
+            if row.decision != "error" and config.is_finished(row)
+        }
+        for part in _segments(source, config, segment):
+            yield Work(source, part, finished)
+
+
+def _segments(source: Source, config: RowConfig, seconds: float | None) -> Sequence[Segment | None]:
+    if seconds is None or source.error is not None or config.scan.detector == "none":
+        return [None]
+    found = segments(source.path, seconds)
+    return found if len(found) > 1 else [None]
+
+
+# --- engines: the same works, in processes of this machine or on a Ray cluster --------------------
+
+
+def run_local(
+    todo: Sequence[Work], config: RowConfig, workers: int, limits: Limits | None = None
+) -> Iterator[Event]:
+    """Do the works in that many processes of this machine."""
+    waiting: queue.SimpleQueue[Work] = queue.SimpleQueue()
+    for work in todo:
+        waiting.put(work)
+    events: queue.Queue[Event | BaseException | None] = queue.Queue(maxsize=64)
+    hands = [Worker(config, limits) for _ in range(max(1, workers))]
+    stopped = threading.Event()
+
+    def put(event: Event | BaseException | None) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                events.put(event, timeout=0.5)
+                return
+
+    def run(worker: Worker) -> None:
+        try:
+            while not stopped.is_set():
+                try:
+                    work = waiting.get_nowait()
+                except queue.Empty:
+                    break
+                making = worker.make(work)
+                while not stopped.is_set():
+                    try:
+                        put((work, next(making)))
+                    except StopIteration as stop:
+                        put((work, stop.value))
+                        break
+        except BaseException as error:
+            put(error)
+        finally:
+            worker.close()
+            put(None)
+
+    threads = [threading.Thread(target=run, args=(worker,), daemon=True) for worker in hands]
+    for thread in threads:
+        thread.start()
+    running = len(threads)
+    try:
+        while running:
+            event = events.get()
+            if event is None:
+                running -= 1
+            elif isinstance(event, BaseException):
+                raise event
+            else:
+                yield event
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join(timeout=5)
+
+
+def run_ray(
+    todo: Sequence[Work], config: RowConfig, workers: int, limits: Limits | None = None
+) -> Iterator[Event]:
+    """Do the works on the Ray cluster that is there, or on one started here.
+
+    Each of at most `workers` actors takes one core and watches over one process, as here. Ray
+    starts an actor that is lost with its node anew and repeats the work that it had.
+    """
+    import ray.data
+
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    items = ray.data.range(len(todo), override_num_blocks=max(1, len(todo)))
+    rows = items.flat_map(
+        _OnRay,
+        fn_constructor_args=(todo, config, limits),
+        num_cpus=1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, workers)),
+    )
+    for event in rows.iter_rows():
+        yield todo[event["id"]], event["event"]
+
+
+class _OnRay:
+    """Does works in an actor; what happened comes back as rows of plain values."""
+
+    def __init__(self, todo: Sequence[Work], config: RowConfig, limits: Limits | None) -> None:
+        self._todo = todo
+        self._worker = Worker(config, limits)
+
+    def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
+        made: list[dict[str, Any]] = []
+        making = self._worker.make(self._todo[item["id"]])
+        while True:
+            try:
+                made.append({"id": item["id"], "event": next(making)})
+            except StopIteration as stop:
+                return [*made, {"id": item["id"], "event": stop.value}]
+
+
+# --- the driver -----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Gathering:
+    """The rows of a source as they come in, and the ends of its segments by their first frames."""
+
+    source: Source
+    journal: Journal
+    segments: Sequence[Segment | None]
+    ended: dict[int, Ended] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+
+
+def gather(
+    events: Iterable[Event], todo: Sequence[Work], config: RowConfig, out: Output
+) -> Iterator[Done]:
+    """Write what comes in; a source is yielded when its part of the ledger is written.
+
+    A source whose segments do not fit together is left: its rows stay in the journal, and it is to
+    be done as a whole. Raises OSError when `out` cannot be written.
+    """
+    parts: dict[str, list[Segment | None]] = defaultdict(list)
+    for work in todo:
+        parts[work.source.key].append(work.segment)
+    config_hash = config.hash()
+    gathering: dict[str, _Gathering] = {}
+    for work, event in events:
+        key = work.source.key
+        if key not in gathering:
+            journal = out.ledger.journal(key, config_hash)
+            gathering[key] = _Gathering(work.source, journal, parts[key])
+        of = gathering[key]
+        if isinstance(event, Made):
+            _take(event, of, out)
+            continue
+        of.ended[work.key[1]] = event
+        if len(of.ended) == len(of.segments):
+            del gathering[key]
+            if _fits(of):
+                yield _write(of, out)
+            else:
+                of.journal.close()
+
+
+def _fits(of: _Gathering) -> bool:
+    """Whether the segments of a source give what one scan of it gives."""
+    parts = [(s, of.ended[s.start].scanned.seams) for s in of.segments if s is not None]
+    try:
+        check_seams([(segment, seams or Seams(None, None)) for segment, seams in parts])
+    except SeamError:
+        return False
+    return all(seams is not None for _, seams in parts)
+
+
+def _take(made: Made, of: _Gathering, out: Output) -> None:
+    row = made.row
+    new = row.clip_id not in of.rows
+    of.rows[row.clip_id] = row
+    if made.preview is not None:
+        with replacing(out.preview(row.clip_id)) as part:
+            part.write_bytes(made.preview)
+    if new and row.frames is not None:
+        of.journal.add(row)
+
+
+def _write(of: _Gathering, out: Output) -> Done:
+    """Put the source's part into the ledger: shots in order, numbered, damage told in each row."""
+    said = dict.fromkeys(warning for one in of.ended.values() for warning in one.scanned.warnings)
+    warning = "; ".join(said) or None
+    inside = sorted(of.rows.values(), key=lambda row: (row.start_pts is None, row.start_pts or 0))
+    rows = [
+        row.model_copy(update={"warning": warning, "shot": number})
+        for number, row in enumerate(inside)
     ]
+    out.ledger.write(of.source.key, rows, all(one.final for one in of.ended.values()))
+    of.journal.discard()
+    return Done(
+        source=of.source,
+        clips=sum(row.frames is not None for row in rows),
+        seconds=sum((row.end or 0) - (row.start or 0) for row in rows),
+        cpu_seconds=sum(one.cpu_seconds for one in of.ended.values()),
+        errors=tuple(row.error or "" for row in rows if row.decision == "error"),
+    )
 
 
 def relabel_moved(sources: Sequence[Source], out: Output) -> int:
-    """Give the rows of files that have moved their new paths; returns how many files."""
+    """Give the rows of files that have moved their new paths, and those of files about which
+    something else is known the new facts; returns how many files."""
     moved = 0
     for source in sources:
-        state, labels = out.ledger.state_of(source.key), _labels(source)
-        old = state and {"source": state.source, "source_copies": state.source_copies}
-        if old and old != labels:
+        state, new = out.ledger.state_of(source.key), labels(source)
+        if state is not None and state.model_dump(include=set(new)) != new:
             rows = out.ledger.read(out.ledger.part(source.key))
-            out.ledger.write(source.key, [row.model_copy(update=labels) for row in rows])
+            changed = [Row.model_validate({**row.model_dump(by_alias=True), **new}) for row in rows]
+            out.ledger.write(source.key, changed, state.final)
             moved += 1
     return moved
 
 
 def forget_replaced(sources: Sequence[Source], out: Output) -> int:
     """Drop the rows of files whose content has changed since; returns how many files."""
-    current = {printable(path): s.key for s in sources for path in (s.path, *s.copies)}
+    current = {s.label(path): s.key for s in sources for path in (s.path, *s.copies)}
     replaced = 0
     for path in out.ledger.parts():
         state = out.ledger.state_of(path.stem)
@@ -231,111 +318,3 @@ def forget_replaced(sources: Sequence[Source], out: Output) -> int:
             path.unlink()
             replaced += 1
     return replaced
-
-
-def _done(source: Source, rows: Sequence[Row], cpu_seconds: float) -> Done:
-    return Done(
-        source=source,
-        clips=sum(row.frames is not None for row in rows),
-        seconds=sum((row.end or 0) - (row.start or 0) for row in rows),
-        cpu_seconds=cpu_seconds,
-        errors=tuple(row.error or "" for row in rows if row.decision == "error"),
-    )
-
-
-PREVIEW_FRAMES = 4
-PREVIEW_HEIGHT = 108
-"""Pixels a frame."""
-
-
-def _write_preview(path: Path, batch: FrameBatch) -> None:
-    """Four frames in order of time: two by two, or side by side where they are upright."""
-    small = []
-    for picture in batch.uniform(PREVIEW_FRAMES):
-        width = max(1, round(picture.width * PREVIEW_HEIGHT / picture.height))
-        size = (min(width, 4 * PREVIEW_HEIGHT), PREVIEW_HEIGHT)
-        small.append(cv2.resize(picture.rgb, size, interpolation=cv2.INTER_AREA))
-    if len(small) == PREVIEW_FRAMES and small[0].shape[1] > PREVIEW_HEIGHT:
-        sheet = np.vstack([np.hstack(small[:2]), np.hstack(small[2:])])
-    else:
-        sheet = np.hstack(small)
-    strip = cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)
-    _, jpeg = cv2.imencode(".jpg", strip, [cv2.IMWRITE_JPEG_QUALITY, 80])
-    with replacing(path) as part:
-        part.write_bytes(jpeg.tobytes())
-
-
-# --- engines: the same work, one source at a time or many ---------------------------------------
-
-
-def run_local(
-    sources: Sequence[Source], config: CaptionConfig, out: Output, workers: int
-) -> Iterator[Done]:
-    """Work through the sources in `workers` processes (1: in this one), as they finish.
-
-    A worker that dies takes nothing with it: the files that were in work are tried again one by
-    one, and the one that kills its worker gets an error row. Raises OSError when `out` cannot be
-    written.
-    """
-    if workers <= 1:
-        captioner = Captioner(config.engine)
-        for source in sources:
-            yield work(source, config, captioner, out)
-        return
-    suspects = yield from _run_pool(deque(sources), config, out, workers)
-    for source in suspects:
-        if (yield from _run_pool(deque([source]), config, out, 1)):
-            row = _error_row(_about(source, config.hash()), "worker", _REASONS["worker"])
-            out.ledger.write(source.key, [row], final=False)
-            yield _done(source, [row], 0.0)
-
-
-def _run_pool(
-    waiting: deque[Source], config: CaptionConfig, out: Output, workers: int
-) -> Generator[Done, None, list[Source]]:
-    """Yield what is done; return the sources that were in work when a worker died."""
-    suspects: list[Source] = []
-    while waiting:
-        pool = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), _start_worker, (config, out)
-        )
-        running: dict[Future[Done], Source] = {}
-        try:
-            while waiting or running:
-                while waiting and len(running) < workers:
-                    source = waiting.popleft()
-                    running[pool.submit(_work_in_worker, source)] = source
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    done = future.result()
-                    del running[future]
-                    yield done
-        except BrokenProcessPool:
-            suspects += running.values()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    return suspects
-
-
-_worker: tuple[CaptionConfig, Output, Captioner] | None = None
-
-
-def _start_worker(config: CaptionConfig, out: Output) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-    cv2.setNumThreads(1)
-    _worker = (config, out, Captioner(config.engine))
-
-
-def _die_with(parent: int) -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    multiprocessing.connection.wait([parent])
-    os._exit(1)
-
-
-def _work_in_worker(source: Source) -> Done:
-    assert _worker is not None  # noqa: S101
-    config, out, captioner = _worker
-    return work(source, config, captioner, out)

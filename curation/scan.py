@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from captioner.decode import Frame, VideoInfo, open_video
+from captioner.decode import Frame, Video, VideoInfo, open_video
 from captioner.frames import ClipSampler, FrameBatch, Picture, one_thread
 from curation.cuts import DETECTORS, LATENCY, Boundary, CutFinder, Kind
 from curation.looks import HEIGHT, WIDTH
@@ -98,15 +98,17 @@ class Scan:
     `info` is what the container says. While iterating, `warnings` fills with what is wrong with
     the file, `transitions` with everything that lies between shots, before the first one or after
     the last, and `boundaries` with all that the detector found, pieces under the minimum included.
+    `on_frame`, if set, is called for every decoded frame.
     """
 
-    def __init__(self, path: Path, config: ScanConfig, threads: int) -> None:
-        self._video = open_video(path, threads)
+    def __init__(self, video: Video, config: ScanConfig) -> None:
+        self._video = video
         self._config = config
         self.info: VideoInfo = self._video.info
         self.warnings: list[str] = self._video.warnings
         self.transitions: list[Transition] = []
         self.boundaries: list[Boundary] = []
+        self.on_frame: Callable[[], None] | None = None
 
     def __enter__(self) -> Scan:
         return self
@@ -123,6 +125,8 @@ class Scan:
         finder, offset, size = None, 0, (0, 0)
         with self._video, one_thread():
             for frame in self._video.frames():
+                if self.on_frame is not None:
+                    self.on_frame()
                 found: list[Boundary] = []
                 if frame.size != size and self._config.detector != "none":
                     if finder is not None:
@@ -147,7 +151,7 @@ def scan(path: Path, config: ScanConfig | None = None, threads: int = 0) -> Scan
 
     Raises UnreadableVideoError when no decoder reads it.
     """
-    return Scan(path, config or ScanConfig(), threads)
+    return Scan(open_video(path, threads), config or ScanConfig())
 
 
 def _shift(boundaries: list[Boundary], by: int) -> list[Boundary]:

@@ -23,7 +23,8 @@ VIDEO_SUFFIXES = frozenset(
 class Source:
     """A video file by its content. `copies` are byte-identical files, worked on only once.
 
-    `sha256` is None for a file that cannot be read; `error` says why.
+    `sha256` is None for a file that cannot be read; `error` says why. `facts` are names and values
+    that the user gave about it, `uris` where paths that are local copies come from.
     """
 
     path: Path
@@ -31,12 +32,18 @@ class Source:
     sha256: str | None = None
     copies: tuple[Path, ...] = ()
     error: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    uris: tuple[tuple[Path, str], ...] = ()
 
     @property
     def key(self) -> str:
         """Name of the source in the ledger, 32 hex digits."""
         identity = self.sha256 or hashlib.sha256(os.fsencode(self.path)).hexdigest()
         return identity[:32]
+
+    def label(self, path: Path) -> str:
+        """What rows call one of its paths."""
+        return dict(self.uris).get(path) or printable(path)
 
 
 def find_videos(paths: Iterable[Path], besides: Path | None = None) -> Iterator[Path]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from curation.estimate import remember_rate
 from curation.ledger import Row
-from curation.pipeline import CaptionConfig, Done
+from curation.pipeline import Done
+from curation.rows import RowConfig
 from curation.sources import Source, printable
 
 
@@ -19,7 +20,7 @@ def summarise(
     sources: Sequence[Source],
     rows: Sequence[Row],
     done: Sequence[Done],
-    config: CaptionConfig,
+    config: RowConfig,
     wall_seconds: float,
 ) -> dict[str, Any]:
     """The facts of a run over `sources`, whose rows are among `rows`; `done` was done just now."""
@@ -28,12 +29,17 @@ def summarise(
     failed = {row.source: row.error for row in own if row.decision == "error"}
     video_seconds = sum(one.seconds for one in done)
     cpu_seconds = sum(one.cpu_seconds for one in done)
-    remember_rate(config.engine, video_seconds, cpu_seconds)
+    remember_rate(config, video_seconds, cpu_seconds)
     return {
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": metadata.version("skycaptioner"),
         "python": platform.python_version(),
-        "config": {"scan": asdict(config.scan), "engine": config.engine},
+        "config": {
+            "scan": asdict(config.scan),
+            "engine": config.engine,
+            "measures": config.measures,
+            "preset": config.preset and config.preset.name,
+        },
         "config_hash": config.hash(),
         "files": len(sources),
         "copies": sum(len(source.copies) for source in sources),

@@ -89,6 +89,45 @@ for shot in scan(Path(sys.argv[1]), threads=1):
 """
 _CAPTION = "import sys; from captioner import Captioner; Captioner().caption(sys.argv[1])"
 
+_CURATE = """
+import sys
+from pathlib import Path
+from curation.measure.clip import measure_clip
+from curation.scan import scan
+path = Path(sys.argv[1])
+with scan(path, threads=1) as shots:
+    for shot in shots:
+        measure_clip(shot.batch, shots.info, path.stat().st_size)
+"""
+_FARNEBACK = """
+import sys, cv2
+cv2.setNumThreads(1)
+video = cv2.VideoCapture(sys.argv[1])
+step, number, last = max(1, round(video.get(cv2.CAP_PROP_FPS) / 2)), 0, None
+while video.grab():
+    number += 1
+    if number % step:
+        continue
+    grey = cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2GRAY)
+    if last is not None:
+        cv2.calcOpticalFlowFarneback(last, grey, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+    last = grey
+"""
+"""Data-Juicer's motion filter: Farneback flow at full size, two frames a second."""
+
+_OCR = """
+import sys, cv2
+from captioner.experts import text
+cv2.setNumThreads(1)
+text.DETECTOR_SIDE = 960
+video, number = cv2.VideoCapture(sys.argv[1]), 0
+while video.grab():
+    number += 1
+    if number % 3 == 0:
+        text.find_text(cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB))
+"""
+"""cosmos-curate's text filter: PaddleOCR's detector at its own size, every third frame."""
+
 
 def _ours(script: str, file: Path) -> list[str]:
     return [sys.executable, "-c", script, str(file)]
@@ -103,18 +142,42 @@ def _scenedetect(file: Path) -> list[str]:
     return [str(command), "-i", str(file), "-q", "detect-adaptive"]
 
 
+def curation_pass(file: Path, runs: int, table: Table) -> None:
+    """Scan and all measures beside decoding alone, and beside three tools with a decode each."""
+    ours, decoding, ratio = compare(_ours(_CURATE, file), _ffmpeg(file), runs)
+    _add(table, "curation pass", file, ours, f"{ratio:.2f}")
+    _add(table, "ffmpeg -an -f null -", file, decoding, "")
+    tools = {
+        "scenedetect detect-adaptive": _scenedetect(file),
+        "Farneback, 2 fps": _ours(_FARNEBACK, file),
+        "OCR, every 3rd frame": _ours(_OCR, file),
+    }
+    total = 0.0
+    for name, command in tools.items():
+        used = usage_of(command)
+        total += used.cpu
+        _add(table, name, file, used, "")
+    _add(table, "the three tools", file, Usage(total, 0.0, 0.0), f"{ours.cpu / total:.3f}")
+
+
 @app.command()
 def main(
     files: Annotated[list[Path] | None, typer.Argument(help="Videos; rendered if none.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Counted runs of each command.")] = 3,
     seconds: Annotated[int, typer.Option(min=5, help="Length of the rendered videos.")] = 60,
+    curation: Annotated[
+        bool, typer.Option("--curation", help="Measure the whole curation pass instead.")
+    ] = False,
 ) -> None:
-    """Measure scan and caption beside their peers."""
+    """Measure scan and caption beside their peers, or the curation pass beside its own."""
     table = Table()
     for column in ("what", "file", "CPU s", "wall s", "peak MiB", "CPU ratio, ours to peer"):
         table.add_column(column)
     with tempfile.TemporaryDirectory() as folder:
         for file in files or rendered(Path(folder), seconds):
+            if curation:
+                curation_pass(file, runs, table)
+                continue
             peers = {"scenedetect detect-adaptive": _scenedetect(file)}
             if shutil.which("ffmpeg"):
                 peers = {"ffmpeg -an -f null -": _ffmpeg(file), **peers}
@@ -122,6 +185,9 @@ def main(
                 ours, theirs, ratio = compare(_ours(_SCAN, file), peer, runs)
                 _add(table, "scan", file, ours, f"{ratio:.2f}")
                 _add(table, name, file, theirs, "")
+        if curation:
+            Console(width=120).print(table)
+            return
         shot = write_video(Path(folder) / "shot-1080p-5s.mp4", footage(5, 1920, 1080), 25, crf=23)
         _add(
             table,

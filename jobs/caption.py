@@ -10,6 +10,7 @@ import enum
 import os
 import time
 from collections.abc import Sized
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -89,13 +90,8 @@ def caption(
     # Imported here so that --help answers at once.
     from captioner.weights import WeightError
     from curation.output import Output, OutputInUseError
-    from curation.pipeline import (
-        CaptionConfig,
-        forget_replaced,
-        relabel_moved,
-        run_local,
-        unfinished,
-    )
+    from curation.pipeline import do, forget_replaced, relabel_moved, run_local, unfinished
+    from curation.rows import RowConfig
     from curation.scan import ScanConfig
     from curation.sources import identify
     from curation.summary import summarise
@@ -108,7 +104,7 @@ def caption(
         scan = ScanConfig(detector if split else "none", min_shot, max_shot)
     except ValueError as error:
         console.fail(str(error))
-    config = CaptionConfig(scan, engine)
+    config = RowConfig(scan, engine)
     videos = console.find(paths, out, limit)
     try:
         console.fetch_weights(config)
@@ -122,8 +118,8 @@ def caption(
             sources = list(identify(videos, hashes))
             hashes.save()
             todo = sources if overwrite else unfinished(sources, config, out)
-            finished = run_local(todo, config, out, _workers(workers, todo))
-            done = list(console.track(finished, todo))
+            run = partial(run_local, config=config, workers=_workers(workers, todo))
+            done = list(console.track(do(todo, config, out, run, afresh=overwrite), todo))
             changed = relabel_moved(sources, out) + forget_replaced(sources, out)
 
             csv = Format.csv in (formats or [])

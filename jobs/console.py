@@ -23,21 +23,27 @@ from curation.estimate import estimate
 from curation.export import write_sidecar
 from curation.ledger import Row
 from curation.output import Output
-from curation.pipeline import CaptionConfig, Done
+from curation.pipeline import Done
+from curation.rows import RowConfig
 from curation.sources import Source, find_videos, printable
 
 
 def fail(message: str) -> NoReturn:
     """A user's mistake: one line that says what to do, exit code 2."""
-    typer.echo(f"caption: {message}", err=True)
+    typer.echo(f"{_job()}: {message}", err=True)
     raise typer.Exit(2)
 
 
 def stop(message: str) -> NoReturn:
     """Ctrl-C: say so and leave at once; workers follow their parent."""
-    typer.echo(f"\ncaption: {message}", err=True)
+    typer.echo(f"\n{_job()}: {message}", err=True)
     sys.stderr.flush()
     os._exit(130)
+
+
+def _job() -> str:
+    """The name of the job that runs."""
+    return Path(sys.argv[0]).stem
 
 
 def find(paths: Sequence[Path], out: Output, limit: int | None) -> list[Path]:
@@ -55,9 +61,9 @@ def find(paths: Sequence[Path], out: Output, limit: int | None) -> list[Path]:
     return videos
 
 
-def fetch_weights(config: CaptionConfig) -> None:
+def fetch_weights(config: RowConfig) -> None:
     """Fetch what the engine needs before the workers start, with pip's own progress bar."""
-    if config.engine in ("auto", "experts") and (wanted := missing()):
+    if (config.measures or config.engine in ("auto", "experts")) and (wanted := missing()):
         megabytes = sum(weight.size for weight in wanted) / 1e6
         typer.echo(f"fetching {len(wanted)} model files, {megabytes:.0f} MB, once", err=True)
         fetch(wanted, quiet=not sys.stderr.isatty())
@@ -71,13 +77,13 @@ def write_sidecars(
         for source in sources:
             own = [row for row in rows if row.source == printable(source.path)]
             for wrong in write_sidecar(source, own, kind, overwrite):
-                typer.echo(f"caption: {wrong}", err=True)
+                typer.echo(f"{_job()}: {wrong}", err=True)
 
 
 def print_estimate(
     sources: Sequence[Source],
     todo: Sequence[Source],
-    config: CaptionConfig,
+    config: RowConfig,
     workers: int,
     table: bool,
 ) -> None:

@@ -124,7 +124,7 @@ class CameraMotion:
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """The background's motion from one picture to a later one.
 
     `start` and `end` (n) are the tracks in pixels from the middle of the frame, x + iy, y
@@ -176,7 +176,7 @@ class _Views:
             self._done[id(picture)] = np.asarray(even, np.uint8)
         return self._done[id(picture)]
 
-    def step(self, first: Plane, second: Plane, time: float, seconds: float) -> _Step | None:
+    def step(self, first: Plane, second: Plane, time: float, seconds: float) -> Step | None:
         """The background's motion, None where too little can be tracked."""
         a, b = self.get(first), self.get(second)
         tracks = _track(a, b)
@@ -195,7 +195,7 @@ class _Views:
         held = np.bincount(ninth[inside > 0].astype(int), minlength=9) >= 2
         share = float(inside @ weight / weight.sum())
         spread = int(held.sum() - held[4])
-        return _Step(time, seconds, start, end, inside, turn, shift, share, spread)
+        return Step(time, seconds, start, end, inside, turn, shift, share, spread)
 
     def same(self, first: Plane, second: Plane) -> bool:
         """Whether about half of what one picture shows is at the same place in the other."""
@@ -204,22 +204,63 @@ class _Views:
         return max(float(np.mean(values > 0.5)) for values in likeness) > 0.45
 
 
-def measure_camera(batch: FrameBatch) -> CameraMotion | None:
+@dataclass(frozen=True)
+class Background:
+    """What the background does in a clip, tracked once for all who ask.
+
+    `steps` has one for every pair of the clip, None where too little can be tracked.
+    """
+
+    views: _Views
+    steps: tuple[Step | None, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels of the pictures that the steps are in."""
+        return self.views.width, self.views.height
+
+
+def track_background(batch: FrameBatch) -> Background | None:
+    """The background's motion through every pair of the clip, None for a clip without pairs.
+
+    The last clip's is remembered, for measuring and captioning ask for it one after the other.
+    """
+    global _latest
+    latest = _latest
+    if latest is None or latest[0] is not batch:
+        latest = _latest = batch, _track_all(batch)
+    return latest[1]
+
+
+_latest: tuple[FrameBatch, Background | None] | None = None
+
+
+def _track_all(batch: FrameBatch) -> Background | None:
+    if not batch.pairs:
+        return None
+    views = _Views(batch)
+    steps = (
+        views.step(pair.first, pair.second, pair.start, pair.end - pair.start)
+        if pair.end > pair.start
+        else None
+        for pair in batch.pairs
+    )
+    return Background(views, tuple(steps))
+
+
+def measure_camera(batch: FrameBatch, background: Background | None = None) -> CameraMotion | None:
     """The camera's motion in a shot, or None where it cannot be told.
 
     That is where less than half of the shot shows a background to follow: black or textureless
     pictures, a subject that fills the frame, motion too fast or too odd to track; and where what
-    is tracked rests but the views differ. Deterministic; 0.1 to 0.3 CPU-seconds a shot.
+    is tracked rests but the views differ. Deterministic; 0.1 to 0.3 CPU-seconds a shot, nearly
+    all of them for tracking, which `background` spares: what `track_background` says of the batch.
     """
-    if not batch.pairs:
+    background = background or track_background(batch)
+    if background is None:
         return None
-    views = _Views(batch)
-    found = [
-        views.step(pair.first, pair.second, pair.start, pair.end - pair.start)
-        for pair in batch.pairs
-        if pair.end > pair.start
-    ]
-    steps = [step for step in found if step is not None and step.trusted]
+    views = background.views
+    steps = [step for step in background.steps if step is not None and step.trusted]
     if len(steps) < max(2, len(batch.pairs) / 2):
         return None
 
@@ -294,7 +335,7 @@ def _lit(pictures: NDArray[np.uint8], axis: int) -> slice:
     bright = np.percentile(pictures.max(0), 95, axis=2 - axis)
     rough = pictures.mean(0).std(2 - axis)
     picture = np.flatnonzero((bright > 28) | (rough > 1.5))
-    if len(picture) < pictures.shape[axis] // 3:
+    if len(picture) < max(1, pictures.shape[axis] // 3):
         return slice(0, pictures.shape[axis])
     return slice(int(picture[0]), int(picture[-1]) + 1)
 
@@ -370,7 +411,7 @@ def _fit(p: Points, q: Points, weight: Floats) -> tuple[complex, complex, Floats
     return complex(turn), complex(shift), inside(turn, shift)
 
 
-def _rates(step: _Step, width: int, height: int) -> tuple[float, float, float, float]:
+def _rates(step: Step, width: int, height: int) -> tuple[float, float, float, float]:
     """Pan, tilt, zoom and roll a second: the camera goes against the flow of the picture."""
     return (
         -step.shift.real / width / step.seconds,

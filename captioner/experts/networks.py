@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -29,6 +30,13 @@ def tflite(name: str) -> Network:
     """A TensorFlow Lite weight as a function of its one input; outputs in the model's order."""
     with _LOADING:
         return _tflite(name)
+
+
+def tflite_inner(name: str, tensor: str) -> Network:
+    """A TensorFlow Lite weight as a function of its one input that gives one inner tensor, in the
+    model's own numbers (not dequantised). Raises KeyError where there is no such tensor."""
+    with _LOADING:
+        return _tflite_inner(name, tensor)
 
 
 def onnx(name: str) -> Network:
@@ -64,6 +72,28 @@ def _tflite(name: str) -> Network:
         interpreter.set_tensor(input_index, x)
         interpreter.invoke()
         return [interpreter.get_tensor(i) for i in output_indices]  # get_tensor copies
+
+    return _one_at_a_time(run)
+
+
+@cache
+def _tflite_inner(name: str, tensor: str) -> Network:
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = str(weight(name))
+    with _without_stderr(), warnings.catch_warnings():
+        # It warns that keeping inner tensors takes memory: 30 MB of a small network.
+        warnings.simplefilter("ignore")
+        interpreter = Interpreter(path, num_threads=1, experimental_preserve_all_tensors=True)
+        interpreter.allocate_tensors()
+    input_index = interpreter.get_input_details()[0]["index"]
+    indices = {one["name"]: one["index"] for one in interpreter.get_tensor_details()}
+    inner_index = indices[tensor]
+
+    def run(x: Array) -> list[Array]:
+        interpreter.set_tensor(input_index, x)
+        interpreter.invoke()
+        return [interpreter.get_tensor(inner_index)]
 
     return _one_at_a_time(run)
 

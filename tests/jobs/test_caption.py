@@ -113,12 +113,12 @@ def test_a_killed_run_goes_on_to_the_same_rows(
 def test_a_worker_that_dies_costs_one_row(videos: Path, tmp_path: Path) -> None:
     """One file brings its worker down, as a decoder bug would; all others are captioned."""
     script = (
-        "import os, curation.pipeline as p\n"
-        "real = p.work\n"
-        "def work(source, *rest):\n"
-        "    if source.path.name == '3.mp4': os.kill(os.getpid(), 9)\n"
-        "    return real(source, *rest)\n"
-        "p.work = work\n"
+        "import os, captioner.decode as d\n"
+        "real = d.open_video\n"
+        "def open_video(path, *rest):\n"
+        "    if path.name == '3.mp4': os.kill(os.getpid(), 9)\n"
+        "    return real(path, *rest)\n"
+        "d.open_video = open_video\n"
     )
     (tmp_path / "sitecustomize.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}

@@ -1,0 +1,122 @@
+"""From measured rows to kept clips: judge the whole ledger, then cut what is kept."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from fractions import Fraction
+
+import pyarrow as pa
+
+from curation.clips import ClipConfig, ClipRange, Written, clip_path, write_clips
+from curation.crop import CropConfig
+from curation.decide import Preset, load_preset, read_columns, write_columns
+from curation.dedupe import DedupeConfig
+from curation.facts import Facts
+from curation.ledger import Row, arrow_schema
+from curation.output import Output
+from curation.rows import failed
+from curation.sources import Source
+from curation.verdict import FOR_CLUSTERS, Verdict, clusters, columns_to_read, judge
+
+
+def preset_for(name: str, facts: Facts) -> Preset:
+    """A preset by name or path, checked against the ledger's columns and the user's facts.
+
+    Raises PresetError.
+    """
+    schema = arrow_schema()
+    for column in facts.columns:
+        schema = schema.append(pa.field(column, pa.string()))
+    preset = load_preset(name, schema)
+    preset.crop.make(CropConfig)
+    preset.dedupe.make(DedupeConfig)
+    return preset
+
+
+def judge_all(preset: Preset, out: Output) -> Verdict:
+    """Group near-duplicates, decide what becomes of every clip, and write it to the ledger.
+
+    Raises LedgerError, BalanceError, and OSError when `out` cannot be written.
+    """
+    parts = out.ledger.parts()
+    table, known = read_columns(
+        parts, list(dict.fromkeys([*columns_to_read(preset), *FOR_CLUSTERS]))
+    )
+    grouped = clusters(table, preset.dedupe.make(DedupeConfig))
+    place = table.schema.get_field_index("duplicate_cluster")
+    judged = judge(table.set_column(place, "duplicate_cluster", grouped), preset)
+    write_columns(known, table, {**judged.columns, "duplicate_cluster": grouped})
+    return judged
+
+
+def cut_clips(sources: Sequence[Source], config: ClipConfig, out: Output, workers: int) -> int:
+    """Write the clips that are kept, remove those that no longer are; returns how many are new.
+
+    A clip that cannot be written gets an error in its row. Raises OSError when `out` cannot be
+    written.
+    """
+    kept = [(source, _kept(source, out)) for source in sources if not source.error]
+    names = {clip_path(out.clips, row.clip_id).name for _, rows in kept for row in rows}
+    for path in out.clips.glob("*.mp4"):
+        if path.name not in names:
+            path.unlink()
+    made = 0
+    with ProcessPoolExecutor(workers, _CONTEXT) as pool:
+        running = {
+            pool.submit(
+                write_clips, source.path, [_range(row) for row in rows], out.clips, config
+            ): (
+                source,
+                rows,
+            )
+            for source, rows in kept
+            if rows
+        }
+        for future in as_completed(running):
+            source, rows = running[future]
+            made += _note_clips(source, rows, future.result(), out)
+    return made
+
+
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+def _kept(source: Source, out: Output) -> list[Row]:
+    if out.ledger.state_of(source.key) is None:
+        return []
+    rows = out.ledger.read(out.ledger.part(source.key))
+    return [row for row in rows if row.decision == "keep" and row.frames is not None]
+
+
+def _range(row: Row) -> ClipRange:
+    return ClipRange(
+        clip_id=row.clip_id,
+        start_pts=row.start_pts or 0,
+        end_pts=row.end_pts or 0,
+        time_base=Fraction(row.time_base or 1),
+        first_frame=row.first_frame or 0,
+        frames=row.frames or 0,
+        crop=(row.crop[0], row.crop[1], row.crop[2], row.crop[3]) if row.crop else None,
+    )
+
+
+def _note_clips(
+    source: Source, rows: Sequence[Row], written: Sequence[Written], out: Output
+) -> int:
+    """Put the files, or the errors, of a source's clips into its rows; returns how many are new."""
+    by_id = {one.clip_id: one for one in written}
+    noted = {}
+    for row in rows:
+        one = by_id[row.clip_id]
+        path = one.path.relative_to(out.folder).as_posix()
+        noted[row.clip_id] = (
+            failed(row, "clips", one.error) if one.error else row.model_copy(update={"clip": path})
+        )
+    state = out.ledger.state_of(source.key)
+    before = out.ledger.read(out.ledger.part(source.key))
+    after = [noted.get(row.clip_id, row.model_copy(update={"clip": None})) for row in before]
+    if after != before:
+        out.ledger.write(source.key, after, state.final if state else True)
+    return sum(one.made for one in written)

@@ -1,0 +1,197 @@
+"""Inputs and outputs that are not on this machine: any file system that fsspec knows, by its URI.
+
+Remote outputs are worked on in a local folder and mirrored: what is there is fetched when a run
+begins, what is new is stored every minute and at its end, each file whole or not at all (an object
+store's PUT is atomic). Remote inputs are fetched into the same folder and stay there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from captioner.weights import cache_folder
+from curation.ledger import replacing
+from curation.sources import VIDEO_SUFFIXES, Source, find_videos
+
+PUSH_EVERY = 60.0
+"""Seconds."""
+
+
+class StorageError(Exception):
+    """A place that cannot be reached or read, in one line."""
+
+
+def is_remote(place: str) -> bool:
+    """Whether a place is a URI rather than a path of this machine."""
+    scheme, colon, _ = place.partition("://")
+    return bool(colon) and scheme not in ("file", "local")
+
+
+def open_place(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of a URI, and the path in it. Raises StorageError."""
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(uri)  # type: ignore[no-any-return]
+    except (ImportError, ValueError) as error:
+        raise StorageError(f"{uri}: {error}") from None
+
+
+def local(place: str) -> Path:
+    """The path of a place on this machine."""
+    return Path(place.removeprefix("file://").removeprefix("local://"))
+
+
+class Mirror:
+    """An output and the local folder that it is worked on in: itself, when it is local."""
+
+    def __init__(self, place: str) -> None:
+        self.uri = place.rstrip("/") if is_remote(place) else None
+        self.folder = local(place)
+        if self.uri is not None:
+            name = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
+            self.folder = cache_folder() / "outputs" / name
+        self._pushed = time.monotonic()
+
+    def pull(self) -> None:
+        """Fetch what is there: rows and previews; clips only by name. Raises StorageError."""
+        if self.uri is None:
+            return
+        system, root = open_place(self.uri)
+        stored = self._stored(system, root)
+        wanted = {n: e for n, e in stored.items() if not n.startswith("clips/")}
+        for left in self._files():
+            if left not in stored and left.startswith("ledger/"):
+                (self.folder / left).unlink()
+        have = self._known()
+        for name, etag in wanted.items():
+            if have.get(name) == etag and (self.folder / name).is_file():
+                continue
+            with _told(f"{self.uri}/{name}"), replacing(self.folder / name) as part:
+                system.get_file(f"{root}/{name}", str(part))
+        self._remember(stored)
+
+    def push(self) -> None:
+        """Store what is new or has changed, the ledger last; remove what is gone. Raises
+        StorageError."""
+        if self.uri is None:
+            return
+        self._pushed = time.monotonic()
+        system, root = open_place(self.uri)
+        have, stored = self._known(), self._stored(system, root)
+        files = sorted(self._files(), key=lambda name: (name.startswith("ledger/"), name))
+        for name in files:
+            digest = _state(self.folder / name)
+            if have.get(f"#{name}") == digest and name in stored:
+                continue
+            with _told(f"{self.uri}/{name}"):
+                system.put_file(str(self.folder / name), f"{root}/{name}")
+            have[f"#{name}"] = digest
+        for gone in set(stored) - set(files):
+            if gone.partition("/")[0] in ("ledger", "clips", "previews"):
+                with _told(f"{self.uri}/{gone}"):
+                    system.rm_file(f"{root}/{gone}")
+        self._remember({**have, **self._stored(system, root)})
+
+    def push_now_and_then(self) -> None:
+        """Store what is new, once a minute at most. Raises StorageError."""
+        if time.monotonic() - self._pushed > PUSH_EVERY:
+            self.push()
+
+    def _stored(self, system: Any, root: str) -> dict[str, str]:
+        """What is in the remote folder: an entity tag by name."""
+        with _told(self.uri or ""):
+            system.invalidate_cache()
+            found = system.find(root, detail=True)
+        return {
+            str(PurePosixPath(path).relative_to(root)): str(facts.get("ETag", facts.get("size")))
+            for path, facts in found.items()
+        }
+
+    def _files(self) -> Iterator[str]:
+        """Names of the local files that belong into the output."""
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_file() and not path.name.startswith(".") and not name.startswith(_OWN):
+                yield name
+
+    def _known(self) -> dict[str, str]:
+        try:
+            known = json.loads((self.folder / _MEMORY).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def _remember(self, known: dict[str, str]) -> None:
+        with replacing(self.folder / _MEMORY) as part:
+            part.write_text(json.dumps(known), encoding="utf-8")
+
+
+_OWN = ("state/", "inputs/")
+_MEMORY = "state/mirror.json"
+
+
+@contextlib.contextmanager
+def _told(place: str) -> Iterator[None]:
+    """Say which place it was that could not be reached."""
+    try:
+        yield
+    except Exception as error:  # each file system has errors of its own
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise StorageError(f"{place}: {line}") from error
+
+
+def _state(path: Path) -> str:
+    """Changes when the file does."""
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+# --- inputs -------------------------------------------------------------------------------------
+
+
+def find_inputs(places: Sequence[str], besides: Path) -> dict[Path, str | None]:
+    """The videos at each place, and the URIs of those that are local copies of remote ones.
+
+    Copies are made in `besides`/inputs, once. Raises FileNotFoundError for a path that is not
+    there, and StorageError.
+    """
+    paths = [local(place) for place in places if not is_remote(place)]
+    found: dict[Path, str | None] = dict.fromkeys(find_videos(paths, besides))
+    for place in places:
+        if is_remote(place):
+            found |= _fetched(place.rstrip("/"), besides / "inputs")
+    return found
+
+
+def with_uris(source: Source, uris: Mapping[Path, str | None]) -> Source:
+    """The source, knowing where its local copies come from."""
+    own = [(path, uris.get(path)) for path in (source.path, *source.copies)]
+    return replace(source, uris=tuple((path, uri) for path, uri in own if uri))
+
+
+def _fetched(uri: str, folder: Path) -> Iterator[tuple[Path, str]]:
+    """Local copies of the videos at a URI, at the same relative paths."""
+    system, root = open_place(uri)
+    with _told(uri):
+        stored = system.find(root, detail=True)
+    base = folder / hashlib.sha256(uri.encode()).hexdigest()[:8]
+    for path, facts in sorted(stored.items()):
+        inside = PurePosixPath(path)
+        name = inside.name if path == root else inside.relative_to(root).as_posix()
+        if path != root and inside.suffix.lower() not in VIDEO_SUFFIXES:
+            continue
+        copy = (base / name).resolve()
+        if not copy.is_relative_to(base.resolve()):
+            raise StorageError(f"{uri}: {name!r} leads out of the folder")
+        if not copy.is_file() or copy.stat().st_size != facts["size"]:
+            with _told(f"{uri}/{name}"), replacing(copy) as part:
+                system.get_file(path, str(part))
+        yield copy, uri if path == root else f"{uri}/{name}"

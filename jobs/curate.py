@@ -1,0 +1,178 @@
+"""Curate raw video: `python -m jobs.curate --input PATH --output OUT --preset 360p`.
+
+Splits every video into shots, measures each, decides by the preset's rules, crops, drops
+near-duplicates, balances, captions what is kept and writes its clips. OUT holds ledger/*.parquet (a
+row for every shot, kept or not, with the reason), clips/*.mp4, report.html and run.json. Run it
+again to do only what is missing; `python -m jobs.decide OUT` changes thresholds without the videos.
+The same command runs under `ray job submit` with --ray.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.caption import Detector, EngineName
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Captions(enum.StrEnum):
+    """Which clips are captioned."""
+
+    kept = "kept"
+    all = "all"
+    none = "none"
+
+
+@app.command()
+def curate(
+    inputs: Annotated[
+        list[str], typer.Option("--input", "-i", help="A video, a folder, or s3://... of them.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder or s3://... for results.")],
+    preset: Annotated[
+        str, typer.Option(help="256p, 360p, 540p, 720p-sft, or a YAML file like theirs.")
+    ] = "360p",
+    facts: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSONL of facts about the sources, by a column `file`."),
+    ] = None,
+    captions: Annotated[
+        Captions, typer.Option(help="Which clips to caption: those that the rules keep.")
+    ] = Captions.kept,
+    engine: Annotated[EngineName, typer.Option(help="What captions.")] = EngineName.auto,
+    clips: Annotated[
+        bool, typer.Option("--clips/--no-clips", help="Write the kept clips, or only their rows.")
+    ] = True,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="Quality of the clips, H.264.")] = 18,
+    audio: Annotated[bool, typer.Option("--audio", help="Keep the sound in the clips.")] = False,
+    detector: Annotated[
+        Detector, typer.Option(help="PySceneDetect's detector that proposes cuts.")
+    ] = Detector.adaptive,
+    min_shot: Annotated[
+        float, typer.Option(min=0, help="Seconds; a shorter piece is no shot.")
+    ] = 0.25,
+    max_shot: Annotated[
+        float | None, typer.Option(min=1, help="Seconds; a longer shot is split.")
+    ] = None,
+    segment: Annotated[
+        float, typer.Option(min=10, help="Seconds of film that one process scans at a time.")
+    ] = 300.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one a core.")
+    ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Run on the Ray cluster that this is part of.")
+    ] = False,
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds that a stage may take for one clip.")
+    ] = 300.0,
+    memory_limit: Annotated[
+        float, typer.Option(min=0.5, help="GiB that a process may take.")
+    ] = 8.0,
+    plan: Annotated[
+        float | None,
+        typer.Option(min=0, help="Only estimate time and storage for this many hours of video."),
+    ] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Cores of the plan.")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Price of a core-hour.")] = None,
+    table: Annotated[
+        bool | None,
+        typer.Option("--table/--json", help="What to print at the end; JSON when piped."),
+    ] = None,
+) -> None:
+    """Turn raw video into a filtered, cropped, deduplicated, balanced set of clips.
+
+    Exit code 0: every source was read and every kept clip written. 1: some could not be, and each
+    has a row that says why. 2: a mistake in the command or the preset, told in one line.
+    """
+    # Imported here so that --help answers at once.
+    from captioner.weights import WeightError
+    from curation.balance import BalanceError
+    from curation.clips import ClipConfig
+    from curation.decide import LedgerError, PresetError
+    from curation.facts import FactsError, load_facts
+    from curation.keep import cut_clips, judge_all, preset_for
+    from curation.output import Output, OutputInUseError
+    from curation.pipeline import (
+        do,
+        forget_replaced,
+        relabel_moved,
+        run_local,
+        run_ray,
+        unfinished,
+    )
+    from curation.rows import RowConfig
+    from curation.scan import ScanConfig
+    from curation.sources import identify
+    from curation.storage import Mirror, StorageError, find_inputs, with_uris
+    from curation.worker import Limits
+    from jobs import console
+    from jobs.curate_console import print_plan, print_result, summarise
+
+    started = time.monotonic()
+    table = console.is_terminal() if table is None else table
+    try:
+        known = load_facts(facts)
+        chosen = preset_for(preset, known)
+        config = RowConfig(
+            scan=ScanConfig(detector, min_shot, max_shot),
+            engine=None if captions is Captions.none else engine,
+            measures=True,
+            preset=chosen if captions is Captions.kept else None,
+        )
+        mirror = Mirror(output)
+        out = Output(mirror.folder)
+        with out.locked():
+            mirror.pull()
+            videos = find_inputs(inputs, out.folder)
+            if not videos:
+                console.fail(f"no video in {', '.join(inputs)}")
+            console.fetch_weights(config)
+            hashes = out.hashes
+            found = (with_uris(source, videos) for source in identify(videos, hashes))
+            sources = [known.of(source) for source in found]
+            hashes.save()
+            if plan is not None:
+                print_plan(sources, config, plan, cores or os.cpu_count() or 1, price, table)
+                return
+            todo = unfinished(sources, config, out)
+            count = workers or os.cpu_count() or 1
+            limits = Limits(time_limit, round(memory_limit * 2**30))
+            run = partial(
+                run_ray if ray else run_local, config=config, workers=count, limits=limits
+            )
+            done = []
+            for one in console.track(do(todo, config, out, run, segment=segment), todo):
+                done.append(one)
+                mirror.push_now_and_then()
+            relabel_moved(sources, out)
+            forget_replaced(sources, out)
+            verdict = judge_all(chosen, out)
+            if clips:
+                cut_clips(sources, ClipConfig(crf=crf, audio=audio), out, count)
+            summary = summarise(sources, done, verdict, config, out, time.monotonic() - started)
+            out.write_run(summary)
+            mirror.push()
+    except (FactsError, PresetError, BalanceError, ValueError) as error:
+        console.fail(str(error))
+    except (WeightError, OutputInUseError, LedgerError, StorageError) as error:
+        console.fail(str(error))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        console.fail(f"{error.filename or output}: {reason}; mend that and run it again to go on")
+    except KeyboardInterrupt:
+        console.stop("stopped; the same command goes on from here")
+    print_result(summary, out, table)
+    raise typer.Exit(1 if summary["failed"] else 0)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,133 @@
+"""Decide anew over a finished ledger: `python -m jobs.decide OUT --preset 360p`.
+
+Applies a preset to the measures in OUT/ledger, without the videos: rules, crop, the best of each
+group of near-duplicates, balance. Writes what it decides into the ledger, and prints what each rule
+drops and what changed. `python -m jobs.curate` with the same preset then writes the clips.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from curation.decide import RuleCount
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def decide(
+    ledger: Annotated[Path, typer.Argument(help="The output of a run, or the ledger in it.")],
+    preset: Annotated[
+        str, typer.Option(help="256p, 360p, 540p, 720p-sft, or a YAML file like theirs.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change; write nothing.")
+    ] = False,
+    table: Annotated[
+        bool | None,
+        typer.Option("--table/--json", help="What to print; JSON when piped."),
+    ] = None,
+) -> None:
+    """Apply a preset's rules to a finished ledger, without the videos.
+
+    Exit code 0: decided, even where nothing is kept. 2: a mistake in the command or the preset,
+    told in one line; nothing was changed.
+    """
+    # Imported here so that --help answers at once.
+    from curation.balance import BalanceError
+    from curation.decide import (
+        LedgerError,
+        PresetError,
+        funnel,
+        ledger_schema,
+        load_preset,
+        moved,
+        read_columns,
+        write_columns,
+    )
+    from curation.output import Output, OutputInUseError
+    from curation.verdict import columns_to_read, judge
+
+    started = time.monotonic()
+    out = Output(ledger.parent if ledger.name == "ledger" else ledger)
+    paths = out.ledger.parts()
+    if not paths:
+        _fail(f"there is no ledger in {out.folder}")
+    try:
+        chosen = load_preset(preset, ledger_schema(paths))
+        with contextlib.nullcontext() if dry_run else out.locked():
+            before, parts = read_columns(paths, columns_to_read(chosen))
+            verdict = judge(before, chosen)
+            columns = verdict.columns
+            rewritten = 0 if dry_run else write_columns(parts, before, columns)
+    except (BalanceError, LedgerError, OutputInUseError, PresetError) as error:
+        _fail(str(error))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        _fail(f"{error.filename or ledger}: {reason}; mend that and run it again")
+    decisions, counts = verdict.rules, funnel(verdict.rules)
+    facts = {
+        "preset": chosen.name,
+        "clips": len(before),
+        "errors": int(decisions.failed.sum()),
+        "kept_before": before["decision"].to_pylist().count("keep"),
+        "kept": int(verdict.keep.sum()),
+        "hours": round(float(decisions.seconds.sum() / 3600), 4),
+        "hours_kept": round(float(decisions.seconds[verdict.keep].sum() / 3600), 4),
+        **asdict(moved(before["decision"], columns["decision"])),
+        "rules": [asdict(count) for count in counts],
+        "steps": [asdict(step) for step in verdict.steps],
+        "dry_run": dry_run,
+        "parts_rewritten": rewritten,
+        "wall_seconds": round(time.monotonic() - started, 3),
+    }
+    if sys.stdout.isatty() if table is None else table:
+        _print_table(counts, facts)
+    else:
+        typer.echo(json.dumps(facts))
+
+
+def _print_table(counts: list[RuleCount], facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("rule", overflow="fold")
+    table.add_column("keeps", overflow="fold")
+    for name in ("drops alone", "drops in all", "hours"):
+        table.add_column(name, justify="right")
+    for count in counts:
+        figures = (f"{count.alone:,}", f"{count.total:,}", f"{count.hours:,.2f}")
+        table.add_row(count.rule, count.threshold, *figures)
+    for step in facts["steps"]:
+        table.add_row(step["name"], "", "", f"{step['clips']:,}", f"{step['hours']:,.2f}")
+    Console().print(table)
+    typer.echo(
+        f"{facts['preset']}: {facts['kept']:,} of {facts['clips']:,} clips kept, "
+        f"{facts['hours_kept']:,.2f} of {facts['hours']:,.2f} h"
+        + (f"; {facts['errors']:,} rows are errors" if facts["errors"] else "")
+    )
+    typer.echo(
+        f"before: {facts['kept_before']:,} kept; {facts['kept_to_dropped']:,} are now dropped, "
+        f"{facts['dropped_to_kept']:,} are now kept"
+        + (" (nothing was written)" if facts["dry_run"] else "")
+    )
+
+
+def _fail(message: str) -> NoReturn:
+    """A user's mistake: one line that says what to do, exit code 2."""
+    typer.echo(f"decide: {message}", err=True)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,187 @@
+"""`python -m jobs.curate`, run as a user runs it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from captioner.decode import open_video
+from eval.synth import still, write_video
+from tests import clips
+
+CURATE = [sys.executable, "-m", "jobs.curate"]
+
+PRESET = """
+name: test
+rules:
+  - duration: {min: 0.5 s}
+  - quality_black: {max: 50 %}
+  - source_genre: {not_in: [advert]}
+"""
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [*CURATE, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def ledger(out: Path) -> list[dict[str, object]]:
+    rows = [
+        row
+        for path in (out / "ledger").glob("*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    ]
+    return sorted(rows, key=lambda row: (row["source"], row["shot"]))
+
+
+def written(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "clips").iterdir()}
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three films of two shots, a copy of one in other quality, a black one, a broken one."""
+    folder = tmp_path_factory.mktemp("films")
+    for i in range(3):
+        clips.two_shots(folder / f"{i}.mp4", seed=2 * i)
+    shots = clips.panning(0) + clips.panning(1)
+    write_video(folder / "copy.mp4", shots, crf=30)
+    write_video(folder / "black.mp4", [np.zeros((180, 320, 3), np.uint8)] * 25)
+    write_video(folder / "advert.mp4", clips.panning(50))
+    write_video(folder / "short.mp4", [still(60, 320, 180)] * 8)
+    (folder / "bad.mp4").write_text("no video")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def options(films: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    folder = tmp_path_factory.mktemp("options")
+    (folder / "test.yaml").write_text(PRESET)
+    (folder / "facts.csv").write_text("file,genre\nadvert.mp4,advert\n0.mp4,film\n")
+    return ["-i", films, "--preset", folder / "test.yaml", "--facts", folder / "facts.csv"]
+
+
+@pytest.fixture(scope="session")
+def finished(options: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of an uninterrupted run."""
+    out = tmp_path_factory.mktemp("curated") / "out"
+    done = run(*options, "-o", out)
+    assert done.returncode == 1, done.stderr
+    return out
+
+
+def test_every_clip_has_its_row_with_the_reason(finished: Path) -> None:
+    rows = {(Path(str(row["source"])).name, row["shot"]): row for row in ledger(finished)}
+    assert len(rows) == 3 * 2 + 2 + 4
+    said = {name: (row["decision"], row["stage"]) for name, row in rows.items()}
+    assert said["bad.mp4", 0] == ("error", "open")
+    assert said["black.mp4", 0] == ("drop", "decide")
+    assert said["short.mp4", 0] == ("drop", "decide")
+    assert said["advert.mp4", 0] == ("drop", "decide")
+    assert "duration 0.32 s is below 0.5 s" in str(rows["short.mp4", 0]["reason"])
+    assert "advert" in str(rows["advert.mp4", 0]["reason"])
+    kept = [row for row in rows.values() if row["decision"] == "keep"]
+    assert len(kept) == 6
+    for shot in (0, 1):
+        pair = [rows["0.mp4", shot], rows["copy.mp4", shot]]
+        kept_one, other = sorted(pair, key=lambda row: str(row["decision"]), reverse=True)
+        assert (kept_one["decision"], other["stage"]) == ("keep", "dedupe")
+        assert other["duplicate_of"] == kept_one["clip_id"]
+    assert all(row["caption"] and row["clip"] for row in kept)
+    assert not any(row["caption"] or row["clip"] for n, row in rows.items() if n[0] == "short.mp4")
+
+
+def test_the_kept_clips_are_the_shots(finished: Path) -> None:
+    rows = [row for row in ledger(finished) if row["decision"] == "keep"]
+    assert {f"{row['clip_id']}.mp4" for row in rows} == set(written(finished))
+    for row in rows:
+        with open_video(finished / str(row["clip"])) as video:
+            assert sum(1 for _ in video.frames()) == row["frames"] == 25
+    facts = json.loads((finished / "run.json").read_text())
+    assert (facts["clips"], facts["kept"], facts["failed"]) == (11, 6, 1)
+
+
+def test_a_second_run_does_nothing_again(options: list[object], finished: Path) -> None:
+    before, rows = written(finished), ledger(finished)
+    again = run(*options, "-o", finished)
+    assert again.returncode == 1
+    facts = json.loads(again.stdout)
+    assert facts["files_done"] == 0
+    assert (written(finished), ledger(finished)) == (before, rows)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_run_goes_on_to_the_same_rows(
+    seed: int, options: list[object], finished: Path, tmp_path: Path
+) -> None:
+    rng, out = random.Random(seed), tmp_path / "out"
+    for _ in range(2):
+        process = subprocess.Popen(
+            [*CURATE, *map(str, options), "-o", str(out)],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(rng.uniform(1.0, 8.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for _ in range(100):
+        again = run(*options, "-o", out)
+        if "another run" not in again.stderr:
+            break
+        time.sleep(0.1)
+    assert ledger(out) == ledger(finished)
+    assert written(out) == written(finished)
+    assert not list(out.rglob("*.part"))
+
+
+def test_ray_gives_the_same_rows_and_clips(
+    options: list[object], finished: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    environment = {
+        **os.environ,
+        "RAY_ADDRESS": "local",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    done = run(*options, "-o", tmp_path, "--ray", "--workers", 2, env=environment)
+    assert done.returncode == 1, done.stderr
+    assert ledger(tmp_path) == ledger(finished)
+    assert written(tmp_path) == written(finished)
+
+
+def test_mistakes_are_one_line_before_any_decoding(films: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("rules:\n  - duration: {min: 2 px}\n")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for arguments, says in (
+        (["-i", films, "--preset", bad], "bad.yaml:2: duration is in s"),
+        (["-i", films, "--preset", "480p"], "no preset '480p'"),
+        (["-i", empty], "no video in"),
+        (["-i", tmp_path / "nowhere"], "nowhere"),
+        (["-i", films, "--facts", bad], "bad.yaml"),
+    ):
+        done = run(*arguments, "-o", tmp_path / "out")
+        assert done.returncode == 2, done.stderr
+        assert says in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert not list((tmp_path / "out").glob("ledger/*"))
+
+
+def test_nothing_kept_is_an_empty_result(films: Path, tmp_path: Path) -> None:
+    none = tmp_path / "none.yaml"
+    none.write_text("rules:\n  - duration: {min: 1 h}\n")
+    done = run("-i", films / "0.mp4", "-o", tmp_path / "out", "--preset", none, "--table")
+    assert done.returncode == 0, done.stderr
+    assert "nothing is kept" in done.stdout
+    assert [row["decision"] for row in ledger(tmp_path / "out")] == ["drop", "drop"]
