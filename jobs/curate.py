@@ -97,6 +97,7 @@ def curate(
     from captioner.weights import WeightError
     from curation.balance import BalanceError
     from curation.clips import ClipConfig
+    from curation.curation_report import write_curation_report
     from curation.decide import LedgerError, PresetError
     from curation.facts import FactsError, load_facts
     from curation.keep import cut_clips, judge_all, preset_for
@@ -159,6 +160,7 @@ def curate(
             if clips:
                 cut_clips(sources, ClipConfig(crf=crf, audio=audio), out, count)
             summary = summarise(sources, done, verdict, config, out, time.monotonic() - started)
+            write_curation_report(out.rows(), verdict, chosen, out, out.report)
             out.write_run(summary)
             mirror.push()
     except (FactsError, PresetError, BalanceError, ValueError) as error:
