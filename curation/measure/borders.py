@@ -51,16 +51,17 @@ EARLY, EARLY_ALONE = 0.4, 0.08
 FRAME_CHANGE = 14
 """Levels by which a pixel changes over time inside a static frame."""
 
-FRAME_STRAIGHT = 0.45
-"""As STRAIGHT, where change and not colour tells the picture from the frame around it."""
+FRAME_STRAIGHT, FRAME_EARLY = 0.45, 0.2
+"""As STRAIGHT and EARLY, where change and not colour tells the picture from the frame around it."""
 
-SOFT = 0.5
-"""Sharpness of blurred fill over that of the picture beside it, at most."""
+SOFT, SOFTER = 0.5, 0.9
+"""Sharpness of blurred fill over that of the picture, at most; the second where the fill is as
+like the picture as `SURE_COPY`, since pictures are soft as well now and then."""
 
 FILL_SEAM = 0.5
 """Share of the height in which a seam must part the fill from the picture."""
 
-COPY = 0.5
+COPY, SURE_COPY = 0.5, 0.9
 """Correlation of blurred fill with the enlarged picture, at least."""
 
 STEP, STEP_FLOOR = 2.0, 2.5
@@ -76,6 +77,9 @@ TOGETHER = 0.35
 MOVED = 0.0008
 """Share of the longer side by which a point must move between neighbours to have moved."""
 
+LK = (11, 11), 2
+"""Window and pyramid levels of the optical flow: enough for moves of a tenth."""
+
 UNMOVED = 0.45
 """Factor of the score where nothing moves but the subjects: two cameras at rest look like one."""
 
@@ -85,7 +89,7 @@ ACTIVE = 10
 BESIDE = 0.06
 """Width, as a share of the frame, of the band beside a seam that is searched for movement."""
 
-INSET = 0.12
+INSET = 0.15
 """Shortest side of a picture in picture, as a share of the frame's."""
 
 INSET_SUPPORT = 0.55
@@ -292,7 +296,7 @@ def _still_margins(change: Plane) -> tuple[int, int]:
     first, last = _edge_of(moving[:half], 0), _edge_of(moving[::-1][:half], 0)
     if first is None or last is None:
         return 0, 0
-    return _matching(first, last, FRAME_STRAIGHT, 0.1) or (0, 0)
+    return _matching(first, last, FRAME_STRAIGHT, FRAME_EARLY) or (0, 0)
 
 
 # Blurred fill.
@@ -325,7 +329,7 @@ def _fill(planes: list[Plane]) -> int:
     inner = (total[depths + 2 + band] - total[depths + 2]) / band
     soft = outer / np.maximum(inner, 0.5)
     seam = np.maximum(sharp[depths - 1], sharp[depths])
-    allowed = (soft <= SOFT) & (seam > 1.3 * inner)
+    allowed = (soft <= SOFTER) & (seam > 1.3 * inner)
     if not allowed.any():
         return 0
     best = int(np.where(allowed, seam / np.maximum(outer, 0.5), 0).argmax())
@@ -333,7 +337,8 @@ def _fill(planes: list[Plane]) -> int:
     depth += int(sharp[depth - 2 : depth + 3].argmax()) - 1
     beyond = total[depth - 2] / (depth - 2)
     within = (total[width // 2] - total[depth + 2]) / (width // 2 - depth - 2)
-    if beyond > SOFT * within or _copied(planes, depth) < COPY:
+    copied = _copied(planes, depth)
+    if beyond > SOFTER * within or copied < (COPY if beyond <= SOFT * within else SURE_COPY):
         return 0
     seams = _seam_pixels([(plane,) for plane in planes])
     either = seams[:, :-1] | seams[:, 1:]
@@ -532,7 +537,7 @@ def _independence(pairs: _Pairs, part: _Part) -> float:
         start, end = found
         scale = np.array([first.shape[1], first.shape[0]], np.float32)
         inside = part.holds(start / scale)
-        if min(inside.sum(), (~inside).sum()) < 6:
+        if min(inside.sum(), (~inside).sum()) < 8:
             continue
         _, fits = cv2.estimateAffine2D(
             start, end, method=cv2.RANSAC, maxIters=200,
@@ -546,7 +551,7 @@ def _independence(pairs: _Pairs, part: _Part) -> float:
         moves.append([float(moved[side].mean()) for side in (inside, ~inside)])
     if not shares or np.median(moves, axis=0).max() < 0.7:
         return UNMOVED
-    return float(np.clip((0.55 - np.quantile(shares, 0.7)) / 0.25, 0, 1))
+    return float(np.clip((0.55 - np.quantile(shares, 0.85)) / 0.25, 0, 1))
 
 
 def _flow(first: Plane, second: Plane) -> tuple[Float, Float] | None:
@@ -555,10 +560,15 @@ def _flow(first: Plane, second: Plane) -> tuple[Float, Float] | None:
     corners = cv2.goodFeaturesToTrack(a, 160, 0.005, max(4, max(a.shape) // 60), blockSize=5)
     if corners is None or len(corners) < 12:
         return None
-    end, status, _ = cv2.calcOpticalFlowPyrLK(
-        a, b, corners, np.zeros_like(corners), winSize=(11, 11), maxLevel=2
+    end, there, _ = cv2.calcOpticalFlowPyrLK(
+        a, b, corners, np.zeros_like(corners), winSize=LK[0], maxLevel=LK[1]
     )
-    found = status[:, 0] > 0
+    back, again, _ = cv2.calcOpticalFlowPyrLK(
+        b, a, end, np.zeros_like(corners), winSize=LK[0], maxLevel=LK[1]
+    )
+    # A corner that does not come back to where it was has slid along an edge.
+    close = np.abs(back - corners).max((1, 2)) < 0.3
+    found = (there[:, 0] > 0) & (again[:, 0] > 0) & close
     return np.asarray(corners[found, 0], np.float32), np.asarray(end[found, 0], np.float32)
 
 

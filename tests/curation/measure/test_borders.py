@@ -1,0 +1,91 @@
+"""Borders and divisions, on rendered shots whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from captioner.frames import FrameBatch
+from curation.measure.borders import Borders, measure
+from eval.overlays import CLEAN, DEFECTS, FIRES, Rendered, box_error
+
+PIXEL = 1 / 360
+NAMES = tuple(name for name in FIRES if name.startswith("border_"))
+SEED = 3
+
+
+def measured(rendered: Rendered) -> Borders:
+    return measure(FrameBatch.from_rgb(rendered.frames, 25.0))
+
+
+def fired(found: Borders) -> set[str]:
+    return {name for name in NAMES if (getattr(found, name) or 0.0) >= FIRES[name]}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "letterbox", "letterbox-dark", "letterbox-subtitled", "pillarbox", "blurred-fill",
+        "static-frame",
+    ],
+)  # fmt: skip
+def test_the_picture_inside_its_borders_is_found_to_a_pixel_or_two(case: str) -> None:
+    rendered = DEFECTS[case](SEED)
+    found = measured(rendered)
+    assert box_error(found.border_box, rendered.content) <= 2 * PIXEL
+    assert fired(found) == {name for name in rendered.has if name in NAMES}
+
+
+def test_the_share_of_the_bars_is_what_the_box_leaves() -> None:
+    rendered = DEFECTS["letterbox"](SEED)
+    found = measured(rendered)
+    assert found.border_letterbox == pytest.approx(1 - rendered.content.height, abs=2 * PIXEL)
+    assert found.border_pillarbox == 0.0
+
+
+def test_bars_on_all_four_sides() -> None:
+    pictures = CLEAN["plain"](SEED).frames[:30]
+    frames = [np.zeros_like(picture) for picture in pictures]
+    for frame, picture in zip(frames, pictures):
+        frame[40:-40, 70:-70] = picture[40:-40, 70:-70]
+    found = measure(FrameBatch.from_rgb(frames, 25.0))
+    assert found.border_box == pytest.approx([70 / 640, 40 / 360, 570 / 640, 320 / 360], abs=PIXEL)
+
+
+@pytest.mark.parametrize("case", ["split", "split-stacked", "picture-in-picture"])
+def test_a_divided_frame_is_found(case: str) -> None:
+    rendered = DEFECTS[case](SEED)
+    assert fired(measured(rendered)) == rendered.has
+
+
+@pytest.mark.parametrize(
+    "case", ["plain", "dark", "window", "columns", "horizon", "soft-sides", "facade"]
+)
+def test_a_whole_picture_has_no_border(case: str) -> None:
+    found = measured(CLEAN[case](SEED))
+    assert found.border_box is None
+    assert fired(found) == set()
+
+
+def test_a_seam_needs_movement_on_one_side_at_least() -> None:
+    frame = DEFECTS["split"](SEED).frames[0]
+    found = measure(FrameBatch.from_rgb([frame] * 20, 25.0))
+    assert found.border_split_screen is None
+    assert found.border_picture_in_picture is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 300), (300, 2), (31, 31), (32, 32), (1200, 40)])
+@pytest.mark.parametrize("count", [1, 12])
+def test_odd_content_is_measured_or_left_out(shape: tuple[int, int], count: int) -> None:
+    rng = np.random.default_rng(0)
+    for frames in (
+        [np.zeros((*shape, 3), np.uint8)] * count,
+        [rng.integers(0, 256, (*shape, 3), np.uint8) for _ in range(count)],
+    ):
+        found = measure(FrameBatch.from_rgb(frames, 25.0))
+        assert (found.border_letterbox is None) == (min(shape) < 32)
+
+
+def test_a_black_clip_has_no_bars() -> None:
+    found = measure(FrameBatch.from_rgb([np.zeros((90, 160, 3), np.uint8)] * 5, 25.0))
+    assert (found.border_box, found.border_letterbox, found.border_pillarbox) == (None, 0.0, 0.0)

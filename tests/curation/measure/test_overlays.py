@@ -1,0 +1,96 @@
+"""What lies over the picture, on rendered shots whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from captioner.experts.boxes import Box
+from captioner.frames import FrameBatch
+from curation.measure.overlays import Overlays, measure
+from eval.overlays import CLEAN, DEFECTS, FIRES, WHOLE, Rendered, through_codec
+
+NAMES = tuple(name for name in FIRES if not name.startswith("border_"))
+SEED = 3
+
+
+def measured(rendered: Rendered) -> Overlays:
+    return measure(FrameBatch.from_rgb(rendered.frames, 25.0), rendered.content)
+
+
+def fired(found: Overlays) -> set[str]:
+    return {name for name in NAMES if (getattr(found, name) or 0.0) >= FIRES[name]}
+
+
+def covered(truth: Box, boxes: list[list[float]] | None) -> float:
+    """The largest overlap of a true box with a found one."""
+    return max((truth.overlap(Box(*box)) for box in boxes or ()), default=0.0)
+
+
+@pytest.mark.parametrize("case", ["subtitles", "banner", "watermark"])
+def test_burned_in_text_is_found_where_it_is(case: str) -> None:
+    rendered = DEFECTS[case](SEED)
+    found = measured(rendered)
+    assert rendered.has <= fired(found) <= rendered.has | rendered.may
+    assert all(covered(line, found.text_boxes) > 0.5 for line in rendered.text)
+    drawn = sum(line.area for line in rendered.text)
+    assert found.text_area == pytest.approx(drawn, rel=0.6)
+
+
+def test_subtitles_survive_the_codec() -> None:
+    found = measure(through_codec(DEFECTS["subtitles"](SEED)), WHOLE)
+    assert {"text_area", "text_subtitle"} <= fired(found)
+
+
+def test_a_sign_that_moves_with_the_scene_is_not_burned_in() -> None:
+    found = measured(CLEAN["scene-text"](SEED))
+    assert found.text_area == 0.0
+    assert found.text_boxes == []
+
+
+@pytest.mark.parametrize("case", ["logo", "logo-faint"])
+def test_a_logo_is_found_where_it_is(case: str) -> None:
+    rendered = DEFECTS[case](SEED)
+    found = measured(rendered)
+    assert "overlay_logo" in fired(found)
+    assert covered(rendered.logos[0], found.overlay_logo_boxes) > 0.6
+
+
+def test_where_nothing_moves_nobody_can_tell_a_logo() -> None:
+    frame = DEFECTS["logo"](SEED).frames[0]
+    found = measure(FrameBatch.from_rgb([frame] * 30, 25.0), WHOLE)
+    assert found.overlay_logo is None
+    assert found.overlay_logo_boxes is None
+    assert found.overlay_sticker is None
+
+
+@pytest.mark.parametrize("case", ["sticker", "sticker-jumping", "mosaic"])
+def test_stickers_and_mosaic_are_found(case: str) -> None:
+    rendered = DEFECTS[case](SEED)
+    found = fired(measured(rendered))
+    assert rendered.has <= found <= rendered.has | rendered.may
+
+
+@pytest.mark.parametrize("case", ["plain", "dark", "columns", "horizon", "facade"])
+def test_clean_pictures_have_nothing_over_them(case: str) -> None:
+    assert fired(measured(CLEAN[case](SEED))) == set()
+
+
+def test_what_lies_outside_the_borders_is_left_out() -> None:
+    rendered = DEFECTS["subtitles"](SEED)
+    above = Box(0.0, 0.0, 1.0, min(line.top for line in rendered.text) - 0.02)
+    found = measure(FrameBatch.from_rgb(rendered.frames, 25.0), above)
+    assert found.text_area == 0.0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 300), (47, 90), (48, 48), (600, 60)])
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_odd_content_is_measured_or_left_out(shape: tuple[int, int], count: int) -> None:
+    rng = np.random.default_rng(0)
+    for frames in (
+        [np.zeros((*shape, 3), np.uint8)] * count,
+        [rng.integers(0, 256, (*shape, 3), np.uint8) for _ in range(count)],
+    ):
+        found = measure(FrameBatch.from_rgb(frames, 25.0), WHOLE)
+        assert (found.text_area is None) == (min(shape) < 48)
+        measure(FrameBatch.from_rgb(frames, 25.0), Box(0.5, 0.5, 0.5, 0.5))
