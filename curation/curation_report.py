@@ -11,9 +11,11 @@ from string import Template
 
 import numpy as np
 
-from curation.decide import Preset, Rule, funnel, scales
+from curation.decide import funnel
 from curation.ledger import Row, replacing
 from curation.output import Output
+from curation.preset import Preset, Rule
+from curation.rule_columns import scales
 from curation.verdict import Verdict
 
 EXAMPLES = 6

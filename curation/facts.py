@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from curation.decide import FACT
 from curation.ledger import Row
+from curation.rule_columns import FACT
 from curation.sources import Source
 
 KEY = "file"

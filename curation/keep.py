@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from curation.clips import ClipConfig, ClipRange, Written, clip_path, write_clips
 from curation.crop import CropConfig
-from curation.decide import Preset, load_preset, read_columns, write_columns
 from curation.dedupe import DedupeConfig
 from curation.facts import Facts
 from curation.ledger import Row, arrow_schema
+from curation.ledger_columns import read_columns, write_columns
 from curation.output import Output
+from curation.preset import Preset, load_preset
 from curation.rows import failed
 from curation.sources import Source
 from curation.verdict import FOR_CLUSTERS, Verdict, clusters, columns_to_read, judge

@@ -15,9 +15,10 @@ from captioner.captioner import Captioner
 from captioner.decode import UnreadableVideoError, VideoInfo
 from captioner.frames import FrameBatch
 from captioner.result import CaptionResult
-from curation.decide import Preset, decide
+from curation.decide import decide
 from curation.ledger import SCHEMA_VERSION, Row, arrow_table, clip_id
 from curation.measure.clip import MEASURES_VERSION, measure_clip
+from curation.preset import Preset
 from curation.scan import Scan, ScanConfig, Shot, scan
 from curation.segments import SeamError, Seams, Segment, SegmentScan, scan_segment
 from curation.sources import Source

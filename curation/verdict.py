@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from captioner.experts.boxes import Box
 from curation.balance import Balance, BalanceConfig, balance, concepts
 from curation.crop import CropConfig, crop
-from curation.decide import Decisions, Preset, column, decide, inputs, needed
+from curation.decide import Decisions, decide, needed
 from curation.dedupe import Clips, DedupeConfig, dedupe
+from curation.preset import Preset
+from curation.rule_columns import column, inputs
 
 Bool = NDArray[np.bool_]
 Objects = NDArray[np.object_]

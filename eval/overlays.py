@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from captioner.decode import read_clip
 from captioner.experts.boxes import Box
@@ -300,21 +301,12 @@ WORDS = (
 
 
 def _glyphs(text: str, size: int, thick: bool = False) -> NDArray[np.float32]:
-    """Coverage (h, w), 0 to 1, of a line of text about `size` pixels high; in a true font where
-    Pillow is installed, else in OpenCV's strokes."""
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError:
-        scale = size / 22
-        (wide, tall), below = cv2.getTextSize(text, 0, scale, 1 + thick)
-        canvas = np.zeros((tall + below + 4, wide + 4), np.uint8)
-        cv2.putText(canvas, text, (2, tall + 2), 0, scale, 255, 1 + thick, cv2.LINE_AA)
-    else:
-        font = ImageFont.load_default(size)
-        left, top, right, bottom = (int(v) for v in font.getbbox(text))
-        image = Image.new("L", (right - left + 4, bottom - top + 4))
-        ImageDraw.Draw(image).text((2 - left, 2 - top), text, 255, font, stroke_width=int(thick))
-        canvas = np.asarray(image)
+    """Coverage (h, w), 0 to 1, of a line of text about `size` pixels high."""
+    font = ImageFont.load_default(size)
+    left, top, right, bottom = (int(v) for v in font.getbbox(text))
+    image = Image.new("L", (right - left + 4, bottom - top + 4))
+    ImageDraw.Draw(image).text((2 - left, 2 - top), text, 255, font, stroke_width=int(thick))
+    canvas = np.asarray(image)
     rows, columns = np.flatnonzero(canvas.any(1)), np.flatnonzero(canvas.any(0))
     cut = canvas[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return np.asarray(cut / 255, np.float32)

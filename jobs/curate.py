@@ -98,9 +98,9 @@ def curate(
     from curation.balance import BalanceError
     from curation.clips import ClipConfig
     from curation.curation_report import write_curation_report
-    from curation.decide import LedgerError, PresetError
     from curation.facts import FactsError, load_facts
     from curation.keep import cut_clips, judge_all, preset_for
+    from curation.ledger_columns import LedgerError
     from curation.output import Output, OutputInUseError
     from curation.pipeline import (
         do,
@@ -110,6 +110,7 @@ def curate(
         run_ray,
         unfinished,
     )
+    from curation.preset import PresetError
     from curation.rows import RowConfig
     from curation.scan import ScanConfig
     from curation.sources import identify

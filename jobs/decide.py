@@ -44,17 +44,10 @@ def decide(
     """
     # Imported here so that --help answers at once.
     from curation.balance import BalanceError
-    from curation.decide import (
-        LedgerError,
-        PresetError,
-        funnel,
-        ledger_schema,
-        load_preset,
-        moved,
-        read_columns,
-        write_columns,
-    )
+    from curation.decide import funnel, moved
+    from curation.ledger_columns import LedgerError, ledger_schema, read_columns, write_columns
     from curation.output import Output, OutputInUseError
+    from curation.preset import PresetError, load_preset
     from curation.verdict import columns_to_read, judge
 
     started = time.monotonic()

@@ -7,9 +7,9 @@ import pytest
 
 from captioner import FrameBatch
 from curation.curation_report import write_curation_report
-from curation.decide import load_preset
 from curation.ledger import Row, arrow_schema, arrow_table
 from curation.output import Output
+from curation.preset import load_preset
 from curation.rows import preview
 from curation.verdict import judge
 from eval.synth import still, write_video

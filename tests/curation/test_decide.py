@@ -14,25 +14,12 @@ from hypothesis import strategies as st
 
 from captioner.schema import ShotCaption
 from curation.balance import BalanceConfig
-from curation.decide import (
-    STAGE,
-    Decisions,
-    LedgerError,
-    PresetError,
-    column,
-    decide,
-    funnel,
-    inputs,
-    load_preset,
-    moved,
-    needed,
-    read_columns,
-    scales,
-    shipped,
-    write_columns,
-)
+from curation.decide import STAGE, Decisions, decide, funnel, moved, needed
 from curation.ledger import Ledger, Row, arrow_schema
+from curation.ledger_columns import LedgerError, read_columns, write_columns
 from curation.measure.columns import Scale
+from curation.preset import PresetError, load_preset, shipped
+from curation.rule_columns import column, inputs, scales
 
 MEASURED = {
     "quality_sharpness": Scale("", 0, 1),

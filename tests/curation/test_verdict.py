@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 
 from curation.balance import BalanceConfig
-from curation.decide import Preset, load_preset
 from curation.dedupe import DedupeConfig
 from curation.ledger import Row, arrow_schema, arrow_table
 from curation.measure.embedding import DIMENSIONS
+from curation.preset import Preset, load_preset
 from curation.verdict import clusters, judge
 
 RULES = "rules: [{quality_score: {min: 20}}]\n"

@@ -1,0 +1,129 @@
+"""Columns of a ledger's parts, read together and put back in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation.ledger import replacing
+from curation.rule_columns import whole
+
+T = TypeVar("T")
+
+_LARGE = 1 << 20
+"""Bytes of a column chunk: the size at which Parquet writers give a dictionary up."""
+
+
+class LedgerError(Exception):
+    """A ledger that is not there, or a part of it that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of the ledger and its rows."""
+
+    path: Path
+    rows: int
+
+
+def ledger_schema(parts: Sequence[Path]) -> pa.Schema:
+    """The schema of the first part, which all share. Raises LedgerError."""
+    if not parts:
+        raise LedgerError("there is no ledger: no Parquet file")
+    return _readable(pq.read_schema, parts[0])
+
+
+def read_columns(parts: Sequence[Path], columns: Sequence[str]) -> tuple[pa.Table, list[Part]]:
+    """The named Parquet columns of all parts, in their order; a column that a part lacks is null.
+
+    Raises LedgerError.
+    """
+
+    def read(path: Path) -> pa.Table:
+        return _readable(_read_columns, path, columns=list(columns))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        tables = list(pool.map(read, parts))
+    known = [Part(path, len(table)) for path, table in zip(parts, tables)]
+    return pa.concat_tables(tables, promote_options="default"), known
+
+
+def write_columns(parts: Sequence[Part], before: pa.Table, columns: Mapping[str, pa.Array]) -> int:
+    """Put columns, each (N,), in the place of those of the parts; parts without a change are left.
+
+    `before` has the columns as they are in the parts, in the same order of rows. Each part is
+    replaced whole or not at all. Returns how many were; raises LedgerError and OSError.
+    """
+
+    def write(part: Part, start: int) -> bool:
+        new = {name: values.slice(start, part.rows) for name, values in columns.items()}
+        if all(whole(before[name].slice(start, part.rows)).equals(new[name]) for name in new):
+            return False
+        _rewrite(part.path, new)
+        return True
+
+    starts = np.cumsum([0, *(part.rows for part in parts)]).tolist()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return sum(pool.map(write, parts, starts))
+
+
+def _rewrite(path: Path, columns: Mapping[str, pa.Array]) -> None:
+    """Replace columns of a part, keeping its schema, metadata, encodings and compression."""
+    table, layout = _readable(_read_part, path)
+    for name, values in columns.items():
+        i = table.schema.get_field_index(name)
+        table = table.set_column(
+            i, table.schema.field(i), pc.cast(values, table.schema.field(i).type)
+        )
+    with replacing(path) as part:
+        pq.write_table(table, part, **layout)
+
+
+def _read_columns(path: Path, columns: list[str]) -> pa.Table:
+    # Not read_table, which cannot name a leaf below a list.
+    with pq.ParquetFile(path) as file:
+        return file.read(columns, use_threads=False)
+
+
+def _read_part(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """A part, and the arguments that write it with the same encodings and compression."""
+    with pq.ParquetFile(path) as file:
+        table = file.read(use_threads=False)
+        if not file.metadata.num_row_groups:
+            return table, {}
+        group = file.metadata.row_group(0)
+        chunks = [group.column(i) for i in range(group.num_columns)]
+    return table, {
+        "compression": {chunk.path_in_schema: _codec(chunk) for chunk in chunks},
+        "use_dictionary": [chunk.path_in_schema for chunk in chunks if _dictionary(chunk)],
+    }
+
+
+def _codec(chunk: Any) -> str:
+    """The codec of a column chunk; none where a large one saves less than a tenth (embeddings)."""
+    large = chunk.total_uncompressed_size >= _LARGE
+    saves = chunk.total_compressed_size < 0.9 * chunk.total_uncompressed_size
+    return str(chunk.compression) if saves or not large else "NONE"
+
+
+def _dictionary(chunk: Any) -> bool:
+    """Whether a column chunk is worth a dictionary: it had one, and is small because of it."""
+    return bool(chunk.has_dictionary_page and chunk.total_uncompressed_size < _LARGE)
+
+
+def _readable(read: Callable[..., T], path: Path, **options: Any) -> T:
+    """What reading a part gives. Raises LedgerError, with the file's name."""
+    try:
+        return read(path, **options)
+    except (OSError, pa.ArrowException) as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise LedgerError(f"{path}: cannot be read: {line}") from None
