@@ -339,7 +339,10 @@ def _lines(windows: list[_Window], stays: _Stays, inside: Box) -> list[_Line]:
     looks = [(windows[i], likely[i]) for i in best]
     looks += [(windows[i], passing[i]) for i in _best(passing, 0 if best else 1)]
     for window, boxes in looks:
-        for corners in _legible(window.picture.rgb, _region(boxes)):
+        legible = _legible(window.picture.rgb, _region(boxes))
+        if not legible:
+            break  # What is most like text is none.
+        for corners in legible:
             line = _judged(corners, window, stays)
             if inside.holds(*line.box.centre):
                 _add(lines, line)
