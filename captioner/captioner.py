@@ -9,27 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captioner.decode import read_clip
+from captioner.engine_config import ENGINES, EngineConfig
 from captioner.frames import FrameBatch
 from captioner.result import CaptionResult, Engine
 
-ENGINES = ("auto", "experts")
+__all__ = ["ENGINES", "Captioner", "Clip"]
 
 Clip = str | Path | FrameBatch | NDArray[np.uint8]
-
-
-class UnknownEngineError(ValueError):
-    """The engine's name is none of `ENGINES`."""
 
 
 class Captioner:
     """Captions clips with one engine.
 
-    `engine` is a name of `ENGINES` or an engine of one's own; `auto` takes the best that this
-    machine can run. Models load at the first clip, and an instance can be sent to another process.
+    `engine` is a name of `ENGINES`, a configuration, or an engine of one's own; `auto` takes the
+    best that this machine can run. Raises captioner.engine_config.EngineOptionError for a name or
+    an option that cannot be.
     """
 
-    def __init__(self, engine: str | Engine = "auto") -> None:
-        self.engine = _engine(engine) if isinstance(engine, str) else engine
+    def __init__(self, engine: str | EngineConfig | Engine = "auto") -> None:
+        config = EngineConfig(engine) if isinstance(engine, str) else engine
+        self.engine = config.build() if isinstance(config, EngineConfig) else config
 
     @overload
     def caption(self, clips: Clip, fps: float = ...) -> CaptionResult: ...
@@ -56,11 +55,3 @@ def _batch(clip: Clip, fps: float) -> FrameBatch:
     if isinstance(clip, np.ndarray):
         return FrameBatch.from_rgb(list(clip), fps)
     return read_clip(Path(clip))
-
-
-def _engine(name: str) -> Engine:
-    if name in ("auto", "experts"):
-        from captioner.engines.experts import ExpertsEngine
-
-        return ExpertsEngine()
-    raise UnknownEngineError(f"engine {name!r} is none of {', '.join(ENGINES)}")

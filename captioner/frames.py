@@ -8,6 +8,7 @@ the spacing doubles.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -229,9 +230,14 @@ class FrameBatch:
 
 
 class ClipSampler:
-    """Keeps an even, bounded sample of the pictures offered to it, in order, one at a time."""
+    """Keeps an even, bounded sample of the pictures offered to it, in order, one at a time.
 
-    def __init__(self, fps: float) -> None:
+    With `window`, in seconds, it keeps `MAX_FRAMES` for each window of the clip, which a model then
+    sees one after another.
+    """
+
+    def __init__(self, fps: float, window: float | None = None) -> None:
+        self._fps, self._window = fps, window
         self._pictures: list[Picture] = []
         self._pairs: list[MotionPair] = []
         self._gap = max(1, round(fps / MOTION_FPS))
@@ -254,7 +260,7 @@ class ClipSampler:
             self._pair(picture)
         if self.seen % self._stride == 0:
             self._pictures.append(picture)
-            if len(self._pictures) > MAX_FRAMES:
+            if len(self._pictures) > self._most():
                 del self._pictures[1::2]
                 self._stride *= 2
         self.seen += 1
@@ -266,6 +272,12 @@ class ClipSampler:
         seconds = end - start
         fps = self.seen / seconds if seconds > 0 else 0.0
         return FrameBatch(tuple(inside), tuple(pairs), start, end, fps)
+
+    def _most(self) -> int:
+        """Pictures kept at most: `MAX_FRAMES`, a window where there are windows."""
+        if self._window is None or self._fps <= 0:
+            return MAX_FRAMES
+        return MAX_FRAMES * max(1, math.ceil(self.seen / self._fps / self._window))
 
     def _wants_motion(self) -> bool:
         phase = self.seen % self._pair_stride

@@ -47,7 +47,9 @@ class CaptionResult:
 
     `sources` has an entry for each of `schema.FIELDS` that is not empty. `caption` is None when
     `status` is invalid or error; `error` then says why in full. `raw` is a model's own text.
-    `camera` and `screen_text` are what the experts measured beside the caption.
+    `camera` and `screen_text` are what the experts measured beside the caption. `t2v_by` and
+    `i2v_by` say what wrote the prose: the template, with the reason where a model failed, or a
+    model's name.
     """
 
     status: Status
@@ -60,6 +62,8 @@ class CaptionResult:
     error: str | None = None
     camera: Camera | None = None
     screen_text: tuple[str, ...] = ()
+    t2v_by: str = "template"
+    i2v_by: str = "template"
 
     def __post_init__(self) -> None:
         if (self.caption is None) != (self.status in ("invalid", "error")):

@@ -22,7 +22,7 @@ from curation.measure.clip import Measures
 from curation.measure.columns import column
 from curation.measure.embedding import DIMENSIONS
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 
 class SourceOfField(BaseModel):
@@ -108,6 +108,15 @@ class Row(Measures):
     )
     caption_t2v: str | None = Field(default=None, description="prose for text-to-video")
     caption_i2v: str | None = Field(default=None, description="prose for image-to-video")
+    caption_t2v_by: str | None = Field(
+        default=None, description="what wrote caption_t2v: template, with the reason, or a model"
+    )
+    caption_i2v_by: str | None = Field(
+        default=None, description="what wrote caption_i2v: template, with the reason, or a model"
+    )
+    caption_note: str | None = Field(
+        default=None, description="what was mended in the caption, or went wrong on the way to it"
+    )
     caption_raw: str | None = Field(default=None, description="the model's own text")
     config_hash: str = Field(description="hash of the configuration that made the row")
     warning: str | None = Field(default=None, description="damage met while decoding the source")

@@ -8,24 +8,22 @@ of the source are in.
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from curation.engine_process import EngineProcess
+from curation.engine_ray import run_ray as run_ray
+from curation.events import Event
+from curation.feed import feed
 from curation.ledger import Journal, Row, replacing
 from curation.output import Output
 from curation.rows import Made, RowConfig, Work, labels
 from curation.segments import SeamError, Seams, Segment, check_seams, segments
 from curation.sources import Source
 from curation.worker import Ended, Limits, Worker
-
-Event = tuple[Work, Made | Ended]
-"""What happens while works are done: a row is made, or the work ends."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +106,40 @@ def _segments(source: Source, config: RowConfig, seconds: float | None) -> Seque
     return found if len(found) > 1 else [None]
 
 
-# --- engines: the same works, in processes of this machine or on a Ray cluster --------------------
+# --- the same works, in processes of this machine (on Ray: curation.engine_ray) -------------------
 
 
 def run_local(
+    todo: Sequence[Work],
+    config: RowConfig,
+    workers: int,
+    limits: Limits | None = None,
+    engine: EngineProcess | None = None,
+) -> Iterator[Event]:
+    """Do the works in that many processes of this machine.
+
+    Clips for an engine apart go to `engine`, or to one that is started here. Raises
+    EngineLostError when it cannot be kept alive, EngineOptionError when it cannot be started.
+    """
+    made = run_workers(todo, config, workers, limits)
+    if not config.is_apart or config.captioning is None:
+        yield from made
+    elif engine is not None:
+        yield from feed(made, engine)
+    else:
+        with EngineProcess(config.captioning) as own:
+            yield from feed(made, own)
+
+
+def run_workers(
     todo: Sequence[Work], config: RowConfig, workers: int, limits: Limits | None = None
 ) -> Iterator[Event]:
-    """Do the works in that many processes of this machine."""
+    """Do all of the works that needs no engine apart, in that many processes of this machine."""
     waiting: queue.SimpleQueue[Work] = queue.SimpleQueue()
     for work in todo:
         waiting.put(work)
-    events: queue.Queue[Event | BaseException | None] = queue.Queue(maxsize=64)
+    # A worker that is ahead by more than this waits: what lies here is what a kill loses.
+    events: queue.Queue[Event | BaseException | None] = queue.Queue(maxsize=max(1, workers))
     hands = [Worker(config, limits) for _ in range(max(1, workers))]
     stopped = threading.Event()
 
@@ -165,47 +186,6 @@ def run_local(
         stopped.set()
         for thread in threads:
             thread.join(timeout=5)
-
-
-def run_ray(
-    todo: Sequence[Work], config: RowConfig, workers: int, limits: Limits | None = None
-) -> Iterator[Event]:
-    """Do the works on the Ray cluster that is there, or on one started here.
-
-    Each of at most `workers` actors takes one core and watches over one process, as here. Ray
-    starts an actor that is lost with its node anew and repeats the work that it had.
-    """
-    import ray.data
-
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
-    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
-    items = ray.data.range(len(todo), override_num_blocks=max(1, len(todo)))
-    rows = items.flat_map(
-        _OnRay,
-        fn_constructor_args=(todo, config, limits),
-        num_cpus=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, workers)),
-    )
-    for event in rows.iter_rows():
-        yield todo[event["id"]], event["event"]
-
-
-class _OnRay:
-    """Does works in an actor; what happened comes back as rows of plain values."""
-
-    def __init__(self, todo: Sequence[Work], config: RowConfig, limits: Limits | None) -> None:
-        self._todo = todo
-        self._worker = Worker(config, limits)
-
-    def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
-        made: list[dict[str, Any]] = []
-        making = self._worker.make(self._todo[item["id"]])
-        while True:
-            try:
-                made.append({"id": item["id"], "event": next(making)})
-            except StopIteration as stop:
-                return [*made, {"id": item["id"], "event": stop.value}]
 
 
 # --- the driver -----------------------------------------------------------------------------------

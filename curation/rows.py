@@ -13,7 +13,9 @@ import numpy as np
 
 from captioner.captioner import Captioner
 from captioner.decode import UnreadableVideoError, VideoInfo
+from captioner.engine_config import EngineConfig
 from captioner.frames import FrameBatch
+from captioner.handover import Prepared
 from captioner.result import CaptionResult
 from curation.decide import decide
 from curation.ledger import SCHEMA_VERSION, Row, arrow_table, clip_id
@@ -28,15 +30,35 @@ from curation.sources import Source
 class RowConfig:
     """What the rows depend on.
 
-    `engine` is the captioner's, None for no captions. With a `preset` only the clips that its
-    rules keep are captioned; which ones is no part of the identity of a row, as nothing else in it
-    changes with the preset.
+    `engine` is the captioner's by name, None for no captions; `options` say more of it. With a
+    `preset` only the clips that its rules keep are captioned; which ones is no part of the identity
+    of a row, as nothing else in it changes with the preset.
     """
 
     scan: ScanConfig
     engine: str | None
     measures: bool = False
     preset: Preset | None = None
+    options: EngineConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.options is not None and self.options.name != self.engine:
+            raise ValueError(f"options of {self.options.name} for engine {self.engine}")
+
+    @property
+    def captioning(self) -> EngineConfig | None:
+        """The engine and its options; None for no captions.
+
+        `auto` without options is what runs where clips are decoded: the experts.
+        """
+        if self.options is not None or not self.engine:
+            return self.options
+        return EngineConfig("experts" if self.engine == "auto" else self.engine)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the clips are captioned elsewhere than where they are decoded."""
+        return self.captioning is not None and self.captioning.is_apart
 
     def hash(self) -> str:
         """16 hex digits; rows of another hash are made anew."""
@@ -44,13 +66,15 @@ class RowConfig:
             "schema": SCHEMA_VERSION,
             "scan": asdict(self.scan),
             "measures": MEASURES_VERSION if self.measures else None,
-            "engine": Captioner(self.engine).engine.identity() if self.engine else None,
+            "engine": self.captioning.identity() if self.captioning else None,
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def captioner(self) -> Captioner | None:
-        """What captions the clips."""
-        return Captioner(self.engine) if self.engine else None
+        """What captions the clips where they are decoded."""
+        if self.captioning is None or self.is_apart:
+            return None
+        return Captioner(self.captioning)
 
     def is_finished(self, row: Row) -> bool:
         """Whether nothing is missing in a row of this configuration."""
@@ -86,10 +110,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Made:
-    """A row, and its strip of frames as JPEG where it was made just now."""
+    """A row, and its strip of frames as JPEG where it was made just now.
+
+    `clip` is there when the row is still to be captioned by an engine elsewhere; a row that is not
+    `final` is tried again by the next run.
+    """
 
     row: Row
     preview: bytes | None = None
+    clip: Prepared | None = None
+    final: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,19 +193,25 @@ def _finish(
     strip = preview(shot.batch)
     if row.clip_id in work.failed:
         return Made(failed(row, "worker", work.failed[row.clip_id]), strip)
+    clip = None
     stage = "measure"
     try:
         if config.measures:
             tell(stage, row.clip_id)
             measures = measure_clip(shot.batch, info, work.source.bytes)
             row = row.model_copy(update=measures.model_dump())
-        if captioner is not None and config.wants_caption(row):
+        wanted = (captioner is not None or config.is_apart) and config.wants_caption(row)
+        if wanted and captioner is not None:
             stage = "caption"
             tell(stage, row.clip_id)
-            row = _captioned(row, captioner.caption(shot.batch))
+            row = captioned(row, captioner.caption(shot.batch))
+        elif wanted and config.captioning is not None:
+            stage = "prepare"
+            tell(stage, row.clip_id)
+            clip = config.captioning.prepare(shot.batch, row.clip_id)
     except Exception:
         row = failed(row, stage, traceback.format_exc())
-    return Made(row, strip)
+    return Made(row, strip, clip)
 
 
 def about_source(source: Source, config_hash: str) -> dict[str, object]:
@@ -221,7 +257,8 @@ def _shot_row(about: dict[str, object], info: VideoInfo, shot: Shot) -> Row:
     )
 
 
-def _captioned(row: Row, result: CaptionResult) -> Row:
+def captioned(row: Row, result: CaptionResult) -> Row:
+    """The row with what an engine said of its clip."""
     sources = {
         name: {"source": seen.source, "confidence": seen.confidence}
         for name, seen in result.sources.items()
@@ -240,6 +277,9 @@ def _captioned(row: Row, result: CaptionResult) -> Row:
         "caption_sources": sources if result.caption else None,
         "caption_t2v": result.t2v,
         "caption_i2v": result.i2v,
+        "caption_t2v_by": result.t2v_by if result.caption else None,
+        "caption_i2v_by": result.i2v_by if result.caption else None,
+        "caption_note": result.error if result.status != "error" else None,
         "caption_raw": result.raw,
     }
     row = Row.model_validate({**row.model_dump(), **said})
@@ -252,6 +292,7 @@ REASONS = {
     "open": "the file cannot be read as a video",
     "scan": "finding the shots failed",
     "measure": "measuring failed",
+    "prepare": "getting the frames ready for the engine failed",
     "caption": "captioning failed",
     "worker": "the process that worked on it died or was ended",
     "clips": "the clip could not be written",

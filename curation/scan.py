@@ -31,12 +31,14 @@ class ScanConfig:
     `detector` is one of `DETECTORS`, or "none" to leave the source whole. A piece shorter than
     `min_shot` seconds is not a shot: its frames count to the transition between its neighbours.
     A shot longer than `max_shot` seconds is split into parts of 0.8 `max_shot`; what is left at
-    the end stays with the last part while both together fit into `max_shot`.
+    the end stays with the last part while both together fit into `max_shot`. `window`, in seconds,
+    keeps more frames of a long shot (see captioner.frames.ClipSampler).
     """
 
     detector: str = "adaptive"
     min_shot: float = 0.25
     max_shot: float | None = None
+    window: float | None = None
 
     def __post_init__(self) -> None:
         if self.detector != "none" and self.detector not in DETECTORS:
@@ -161,10 +163,10 @@ def _shift(boundaries: list[Boundary], by: int) -> list[Boundary]:
 class _Piece:
     """Frames between two boundaries, sampled as they go by."""
 
-    def __init__(self, first: Frame, fps: float) -> None:
+    def __init__(self, first: Frame, fps: float, window: float | None) -> None:
         self.first_frame = first.index
         self.start_pts = first.pts
-        self.sampler = ClipSampler(fps)
+        self.sampler = ClipSampler(fps, window)
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ class _Cutter:
                 return
             self._boundaries.popleft()
         if not self._parts or self._over(self._parts[-1], frame.pts, PART):
-            self._parts.append(_Piece(frame, self._info.fps))
+            self._parts.append(_Piece(frame, self._info.fps, self._config.window))
         # What is left of a shot may still belong to the part before.
         end = frame.pts + frame.duration
         near = [p.sampler for p in self._parts[-2:-1] if not self._over(p, end)]

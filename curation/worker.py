@@ -112,7 +112,7 @@ class Worker:
             code = self._child.exitcode or 0
             clip = self._clip
             self.close()
-            raise _DiedError(clip, f"the worker process died ({_named(code)})") from None
+            raise _DiedError(clip, f"the worker process died ({named_exit(code)})") from None
         except BaseException:
             self.close()
             raise
@@ -176,7 +176,8 @@ def resident(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _named(code: int) -> str:
+def named_exit(code: int) -> str:
+    """How a process ended, from its exit code: `SIGSEGV`, `exit code 1`."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -190,9 +191,7 @@ def _named(code: int) -> str:
 
 def _work_for_ever(pipe: Connection, frames: Any, config: RowConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+    die_with_parent()
     cv2.setNumThreads(1)
     captioner = config.captioner()
 
@@ -219,7 +218,13 @@ def _send_all(making: Generator[Made, None, Scanned], send: Callable[[Made], Non
         send(made)
 
 
+def die_with_parent() -> None:
+    """End this process with its parent: a child whose parent was killed would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
 def _die_with(parent: int) -> None:
-    """A child whose parent was killed would wait for work for ever."""
     wait([parent])
     os._exit(1)

@@ -24,9 +24,7 @@ class _Nothing:
         self._clips = clips
 
     def __call__(self, item: dict[str, Any]) -> list[dict[str, Any]]:
-        return [
-            {"id": item["id"], "event": {"clip": i, "row": ROW}} for i in range(self._clips)
-        ]
+        return [{"id": item["id"], "event": {"clip": i, "row": ROW}} for i in range(self._clips)]
 
 
 def plain(sources: int, clips: int) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Caption raw video: `caption PATHS... -o OUT`, or `python -m jobs.caption`.
 
 Splits every video into shots, captions each shot and writes OUT/ledger/*.parquet (a row a shot),
-OUT/captions.jsonl, OUT/report.html and OUT/run.json. Run it again to do only what is missing.
+OUT/captions.jsonl, OUT/report.html and OUT/run.json. Run it again to do only what is missing. The
+same command runs under `ray job submit` with --ray.
 """
 
 from __future__ import annotations
@@ -24,6 +25,23 @@ class EngineName(enum.StrEnum):
 
     auto = "auto"
     experts = "experts"
+    vllm = "vllm"
+    server = "server"
+    transformers = "transformers"
+
+
+class Policy(enum.StrEnum):
+    """Which frames a model sees: `captioner.policies`."""
+
+    native = "native"
+    reference = "reference"
+
+
+class Fusion(enum.StrEnum):
+    """What writes the prose."""
+
+    template = "template"
+    engine = "engine"
 
 
 class Detector(enum.StrEnum):
@@ -54,6 +72,33 @@ def caption(
     engine: Annotated[
         EngineName, typer.Option(help="What captions; auto is the best that runs here.")
     ] = EngineName.auto,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub name of the model; SkyCaptioner-V1 by default."),
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="URL of an OpenAI-compatible server, for --engine server.")
+    ] = None,
+    policy: Annotated[
+        Policy, typer.Option(help="Frames as they are, or as the released script took them.")
+    ] = Policy.native,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, help="How freely a model answers.")
+    ] = None,
+    merge: Annotated[
+        str | None,
+        typer.Option(help="Experts beside a model: paper, or camera_motion=expert>0.8,..."),
+    ] = None,
+    fusion: Annotated[
+        Fusion, typer.Option(help="What writes the prose: a template, or the model.")
+    ] = Fusion.template,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds that a model sees at a time; longer is merged.")
+    ] = None,
+    vllm: Annotated[
+        list[str] | None,
+        typer.Option(help="An option of vLLM, such as tensor_parallel=2, quantization=awq."),
+    ] = None,
     detector: Annotated[
         Detector, typer.Option(help="PySceneDetect's detector that proposes cuts.")
     ] = Detector.adaptive,
@@ -69,6 +114,12 @@ def caption(
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one a core.")
+    ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Run on the Ray cluster that this is part of.")
+    ] = False,
+    engines: Annotated[
+        int | None, typer.Option(min=1, help="On Ray: engines at most; by default one a GPU.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N files.")] = None,
     overwrite: Annotated[
@@ -88,9 +139,12 @@ def caption(
     says why. 2: a mistake in the command, told in one line.
     """
     # Imported here so that --help answers at once.
+    from captioner.engine_config import EngineConfig, EngineOptionError
     from captioner.weights import WeightError
+    from curation.captioning import start
+    from curation.engine_process import EngineLostError
     from curation.output import Output, OutputInUseError
-    from curation.pipeline import do, forget_replaced, relabel_moved, run_local, unfinished
+    from curation.pipeline import do, forget_replaced, relabel_moved, unfinished
     from curation.rows import RowConfig
     from curation.scan import ScanConfig
     from curation.sources import identify
@@ -101,37 +155,55 @@ def caption(
     table = console.is_terminal() if table is None else table
     out = Output(output)
     try:
-        scan = ScanConfig(detector if split else "none", min_shot, max_shot)
+        scan = ScanConfig(detector.value if split else "none", min_shot, max_shot, window)
+        asked = EngineConfig(
+            engine.value,
+            model,
+            endpoint,
+            policy.value,
+            temperature,
+            merge,
+            fusion.value,
+            window,
+            tuple(vllm or ()),
+        )
     except ValueError as error:
         console.fail(str(error))
-    config = RowConfig(scan, engine)
     videos = console.find(paths, out, limit)
     try:
-        console.fetch_weights(config)
-        if dry_run:
-            sources = list(identify(videos, out.hashes))
-            todo = sources if overwrite else unfinished(sources, config, out)
-            console.print_estimate(sources, todo, config, _workers(workers, todo), table)
-            return
-        with out.locked():
-            hashes = out.hashes
-            sources = list(identify(videos, hashes))
-            hashes.save()
-            todo = sources if overwrite else unfinished(sources, config, out)
-            run = partial(run_local, config=config, workers=_workers(workers, todo))
-            done = list(console.track(do(todo, config, out, run, afresh=overwrite), todo))
-            changed = relabel_moved(sources, out) + forget_replaced(sources, out)
+        # Options, model and endpoint come first: no video is decoded for an engine that refuses.
+        with start(asked, ray, engines) as captioning:
+            config = RowConfig(scan, captioning.config.name, options=captioning.config)
+            console.fetch_weights(config)
+            if dry_run:
+                sources = list(identify(videos, out.hashes))
+                todo = sources if overwrite else unfinished(sources, config, out)
+                console.print_estimate(sources, todo, config, _workers(workers, todo), table)
+                return
+            with out.locked():
+                console.say_engine(captioning)
+                hashes = out.hashes
+                sources = list(identify(videos, hashes))
+                hashes.save()
+                todo = sources if overwrite else unfinished(sources, config, out)
+                run = partial(captioning.run, config=config, workers=_workers(workers, todo))
+                made = do(todo, config, out, run, afresh=overwrite)
+                done = list(console.track(made, todo, captioning.gauge))
+                changed = relabel_moved(sources, out) + forget_replaced(sources, out)
 
-            csv = Format.csv in (formats or [])
-            rows = out.rows()
-            if done or changed or not out.is_complete(csv):
-                out.write(rows, csv)
-            sidecars = [kind for kind in formats or [] if kind is not Format.csv]
-            console.write_sidecars(sources, rows, sidecars, overwrite)
-            summary = summarise(sources, rows, done, config, time.monotonic() - started)
-            out.write_run(summary)
-    except (WeightError, OutputInUseError) as error:
+                csv = Format.csv in (formats or [])
+                rows = out.rows()
+                if done or changed or not out.is_complete(csv):
+                    out.write(rows, csv)
+                sidecars = [kind for kind in formats or [] if kind is not Format.csv]
+                console.write_sidecars(sources, rows, sidecars, overwrite)
+                summary = summarise(sources, rows, done, config, time.monotonic() - started)
+                summary["engine"] = captioning.facts()
+                out.write_run(summary)
+    except (EngineOptionError, WeightError, OutputInUseError) as error:
         console.fail(str(error))
+    except EngineLostError as error:
+        console.fail(f"{console.last_line(str(error))}; what is finished is kept, run it again")
     except OSError as error:
         reason = error.strerror or str(error)
         console.fail(f"{error.filename or output}: {reason}; mend that and run it again to go on")

@@ -7,18 +7,30 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
+from captioner.engine_config import AS_ASKED
 from captioner.schema import FIELDS, ShotCaption
 from captioner.weights import fetch, missing
+from curation.captioning import Captioning
+from curation.engine_metrics import Gauge
 from curation.estimate import estimate
 from curation.export import write_sidecar
 from curation.ledger import Row
@@ -63,7 +75,8 @@ def find(paths: Sequence[Path], out: Output, limit: int | None) -> list[Path]:
 
 def fetch_weights(config: RowConfig) -> None:
     """Fetch what the engine needs before the workers start, with pip's own progress bar."""
-    if (config.measures or config.engine in ("auto", "experts")) and (wanted := missing()):
+    experts = config.captioning is not None and config.captioning.needs_experts
+    if (config.measures or experts) and (wanted := missing()):
         megabytes = sum(weight.size for weight in wanted) / 1e6
         typer.echo(f"fetching {len(wanted)} model files, {megabytes:.0f} MB, once", err=True)
         fetch(wanted, quiet=not sys.stderr.isatty())
@@ -115,11 +128,30 @@ def print_estimate(
     )
 
 
-def track(done: Iterable[Done], todo: Sequence[Source]) -> Iterator[Done]:
-    """Pass the finished sources on, with a progress bar when someone is looking."""
+def say_engine(captioning: Captioning) -> None:
+    """Which engine captions, where the user left the choice."""
+    if captioning.why != AS_ASKED:
+        typer.echo(f"{_job()}: engine {captioning.config.name}: {captioning.why}", err=True)
+
+
+MINUTE = 60.0
+"""Seconds between two lines about the engine where nobody looks at a progress bar."""
+
+
+def track(
+    done: Iterable[Done],
+    todo: Sequence[Source],
+    gauge: Callable[[], Gauge | None] = lambda: None,
+) -> Iterator[Done]:
+    """Pass the finished sources on, with a progress bar when someone is looking, else with a line
+    about the engine each minute; `gauge` tells what the engine did so far."""
     if not sys.stderr.isatty():
+        said = time.monotonic()
         for one in done:
             _tell_errors(one)
+            if time.monotonic() - said > MINUTE and (now := gauge()):
+                typer.echo(f"{_job()}: {now.line()}", err=True)
+                said = time.monotonic()
             yield one
         return
     started, clips, seconds = time.monotonic(), 0, 0.0
@@ -128,6 +160,7 @@ def track(done: Iterable[Done], todo: Sequence[Source]) -> Iterator[Done]:
         TextColumn("{task.fields[files]}"),
         BarColumn(),
         TextColumn("{task.fields[rate]}"),
+        _EngineColumn(gauge),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -148,10 +181,28 @@ def track(done: Iterable[Done], todo: Sequence[Source]) -> Iterator[Done]:
             yield one
 
 
+class _EngineColumn(ProgressColumn):
+    """What the engine does at the moment."""
+
+    max_refresh = 0.5
+
+    def __init__(self, gauge: Callable[[], Gauge | None]) -> None:
+        super().__init__()
+        self._gauge = gauge
+
+    def render(self, task: Task) -> Text:
+        now = self._gauge()
+        return Text(now.line() if now else "")
+
+
 def _tell_errors(done: Done) -> None:
     for error in done.errors:
-        line = error.strip().splitlines()[-1] if error.strip() else "no reason given"
-        typer.echo(f"{printable(done.source.path)}: {line}", err=True)
+        typer.echo(f"{printable(done.source.path)}: {last_line(error)}", err=True)
+
+
+def last_line(error: str) -> str:
+    """The line of an error or a traceback that says what happened."""
+    return error.strip().splitlines()[-1] if error.strip() else "no reason given"
 
 
 def print_result(summary: dict[str, Any], rows: Sequence[Row], out: Output, table: bool) -> None:
@@ -165,6 +216,13 @@ def print_result(summary: dict[str, Any], rows: Sequence[Row], out: Output, tabl
         f"{summary['files_done']} files done now in {summary['wall_seconds']:.1f} s"
         + (f", {summary['copies']} byte-identical copies" if summary["copies"] else "")
     )
+    if engine := summary["engine"].get("clips"):
+        facts = summary["engine"]
+        typer.echo(
+            f"engine {facts['name']}: {engine} clips, {facts['clips_per_second']:.2f} clips/s, "
+            f"{facts['tokens_per_second']:.0f} tokens/s, waiting {facts['wait_share']:.0%}; "
+            + ", ".join(f"{n} {status}" for status, n in facts["statuses"].items())
+        )
     typer.echo(f"ledger   {out.ledger.folder}")
     typer.echo(f"captions {out.folder / 'captions.jsonl'}")
     typer.echo(f"report   {out.report}")

@@ -48,6 +48,21 @@ def curate(
         Captions, typer.Option(help="Which clips to caption: those that the rules keep.")
     ] = Captions.kept,
     engine: Annotated[EngineName, typer.Option(help="What captions.")] = EngineName.auto,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub name of the model; SkyCaptioner-V1 by default."),
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="URL of an OpenAI-compatible server, for --engine server.")
+    ] = None,
+    merge: Annotated[
+        str | None,
+        typer.Option(help="Experts beside a model: paper, or camera_motion=expert>0.8,..."),
+    ] = None,
+    vllm: Annotated[
+        list[str] | None,
+        typer.Option(help="An option of vLLM, such as tensor_parallel=2, quantization=awq."),
+    ] = None,
     clips: Annotated[
         bool, typer.Option("--clips/--no-clips", help="Write the kept clips, or only their rows.")
     ] = True,
@@ -94,10 +109,13 @@ def curate(
     has a row that says why. 2: a mistake in the command or the preset, told in one line.
     """
     # Imported here so that --help answers at once.
+    from captioner.engine_config import EngineConfig, EngineOptionError
     from captioner.weights import WeightError
     from curation.balance import BalanceError
+    from curation.captioning import start
     from curation.clips import ClipConfig
     from curation.curation_report import write_curation_report
+    from curation.engine_process import EngineLostError
     from curation.facts import FactsError, load_facts
     from curation.keep import cut_clips, judge_all, preset_for
     from curation.ledger_columns import LedgerError
@@ -106,8 +124,6 @@ def curate(
         do,
         forget_replaced,
         relabel_moved,
-        run_local,
-        run_ray,
         unfinished,
     )
     from curation.preset import PresetError
@@ -124,15 +140,22 @@ def curate(
     try:
         known = load_facts(facts)
         chosen = preset_for(preset, known)
-        config = RowConfig(
-            scan=ScanConfig(detector, min_shot, max_shot),
-            engine=None if captions is Captions.none else engine,
-            measures=True,
-            preset=chosen if captions is Captions.kept else None,
-        )
+        scan = ScanConfig(detector, min_shot, max_shot)
+        if captions is Captions.none:
+            asked = EngineConfig("experts")
+        else:
+            asked = EngineConfig(engine.value, model, endpoint, merge=merge, vllm=tuple(vllm or ()))
         mirror = Mirror(output)
         out = Output(mirror.folder)
-        with out.locked():
+        with start(asked, ray) as captioning, out.locked():
+            said = None if captions is Captions.none else captioning.config
+            config = RowConfig(
+                scan,
+                said.name if said else None,
+                measures=True,
+                preset=chosen if captions is Captions.kept else None,
+                options=said,
+            )
             mirror.pull()
             videos = find_inputs(inputs, out.folder)
             if not videos:
@@ -148,11 +171,10 @@ def curate(
             todo = unfinished(sources, config, out)
             count = workers or os.cpu_count() or 1
             limits = Limits(time_limit, round(memory_limit * 2**30))
-            run = partial(
-                run_ray if ray else run_local, config=config, workers=count, limits=limits
-            )
+            run = partial(captioning.run, config=config, workers=count, limits=limits)
             done = []
-            for one in console.track(do(todo, config, out, run, segment=segment), todo):
+            made = do(todo, config, out, run, segment=segment)
+            for one in console.track(made, todo, captioning.gauge):
                 done.append(one)
                 mirror.push_now_and_then()
             relabel_moved(sources, out)
@@ -164,10 +186,12 @@ def curate(
             write_curation_report(out.rows(), verdict, chosen, out, out.report)
             out.write_run(summary)
             mirror.push()
-    except (FactsError, PresetError, BalanceError, ValueError) as error:
+    except (EngineOptionError, FactsError, PresetError, BalanceError, ValueError) as error:
         console.fail(str(error))
     except (WeightError, OutputInUseError, LedgerError, StorageError) as error:
         console.fail(str(error))
+    except EngineLostError as error:
+        console.fail(f"{console.last_line(str(error))}; what is finished is kept, run it again")
     except OSError as error:
         reason = error.strerror or str(error)
         console.fail(f"{error.filename or output}: {reason}; mend that and run it again to go on")

@@ -203,6 +203,19 @@ def test_mistakes_get_one_line_and_exit_code_2(tmp_path: Path) -> None:
         "file": run(video, "-o", file),
         "max_shot": run(video, "-o", tmp_path / "out", "--max-shot", 1, "--min-shot", 3),
         "/proc": run(video, "-o", "/proc/nowhere"),
+        "needs --endpoint": run(video, "-o", tmp_path / "out", "--engine", "server"),
+        "no server answers": run(
+            video,
+            "-o",
+            tmp_path / "out",
+            "--engine",
+            "server",
+            "--endpoint",
+            "http://127.0.0.1:9/v1",
+        ),
+        "only for a model": run(
+            video, "-o", tmp_path / "out", "--engine", "experts", "--model", "a"
+        ),
     }
     for words, mistake in mistakes.items():
         assert mistake.returncode == 2, words
@@ -228,3 +241,12 @@ def test_help_is_quick_and_needs_nothing_heavy() -> None:
     )
     assert loaded.stdout.strip() == "[]"
     assert run("--help").returncode == 0
+
+
+def test_ray_gives_the_same_rows(videos: Path, finished: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    environment = {**os.environ, "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
+    done = run(videos, "-o", tmp_path, "--ray", "--workers", 1, env=environment)
+    assert done.returncode == 1, done.stderr
+    assert contents(tmp_path) == contents(finished)
+    assert json.loads((tmp_path / "run.json").read_text())["engine"]["name"] == "experts"

@@ -1,0 +1,124 @@
+"""What a local engine has to know of a checkpoint: whether it can caption, and how it is spoken to.
+
+Only the checkpoint's small files are looked at, so that a wrong model is refused before anything is
+loaded or decoded.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from captioner.engines.vlm import PROMPT_TOKENS, Request
+from captioner.policies import ModelVideo
+
+MIN_CONTEXT = 4096
+"""Tokens that a caption takes: about 2,000 of frames and instruction, and as many of answer."""
+
+VIDEO_MODELS = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
+"""`model_type` of checkpoints that take a video with the times of its frames."""
+
+
+class ModelError(ValueError):
+    """The model cannot caption with this engine, with the remedy in one line."""
+
+
+def check(model: str, context: int, video: bool = True) -> int:
+    """The context in tokens that a model gets: what is asked, as far as the model has it.
+
+    Looks at the checkpoint's small files alone. Raises ModelError where there is no checkpoint, no
+    processor, no video model, or less context than a caption takes.
+    """
+    folder = local(model)
+    config = _json(folder / "config.json", model)
+    kind = config.get("model_type")
+    if video and kind not in VIDEO_MODELS:
+        raise ModelError(
+            f"{model} is a {kind or 'nameless'} model and takes no video: give a Qwen2.5-VL or "
+            "Qwen3-VL checkpoint, such as Skywork/SkyCaptioner-V1"
+        )
+    processors = ("preprocessor_config.json", "video_preprocessor_config.json")
+    if video and not any((folder / name).is_file() for name in (*processors, _PROCESSOR)):
+        raise ModelError(
+            f"{model} has no processor ({processors[0]}): copy {', '.join(processors)} and the "
+            "tokenizer's files from the model that it was trained from"
+        )
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise ModelError(
+            f"{model} has no tokenizer (tokenizer.json): copy its files from the model that it "
+            "was trained from"
+        )
+    text = config.get("text_config")
+    has = {**config, **(text if isinstance(text, dict) else {})}.get("max_position_embeddings")
+    if isinstance(has, int) and has < MIN_CONTEXT:
+        raise ModelError(
+            f"{model} has a context of {has} tokens, and a caption takes {MIN_CONTEXT}: give a "
+            "model with a larger one"
+        )
+    if context < MIN_CONTEXT:
+        raise ModelError(
+            f"a context of {context} tokens is too small, a caption takes {MIN_CONTEXT} "
+            f"({PROMPT_TOKENS} of them for frames and instruction): ask for {MIN_CONTEXT} or more"
+        )
+    return min(context, has) if isinstance(has, int) else context
+
+
+_PROCESSOR = "processor_config.json"
+_SMALL = ("*.json", "*.jinja", "*.txt", "*.model")
+
+
+def local(model: str) -> Path:
+    """The checkpoint's folder, fetched from the hub with its small files. Raises ModelError."""
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+        raise ModelError(f"there is no folder {model}: give a checkpoint's folder, or OWNER/NAME")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=list(_SMALL)))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{model} cannot be had from the model hub ({reason}): download it on a machine with "
+            "network (`hf download`), and give its folder"
+        ) from None
+
+
+def _json(path: Path, model: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{model} is no checkpoint (it has no {path.name}): give the folder that holds the "
+            "weights beside their config.json"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path.name} of {model} cannot be read ({error}): copy it again"
+        ) from None
+    return found if isinstance(found, dict) else {}
+
+
+# --- what is told of a video ----------------------------------------------------------------------
+
+
+def chat(processor: Any, request: Request) -> str:
+    """The request as a prompt by the model's own chat template."""
+    text = {"type": "text", "text": request.prompt}
+    content: Any = request.prompt if request.video is None else [{"type": "video"}, text]
+    messages = [{"role": "user", "content": content}]
+    return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def video_metadata(video: ModelVideo) -> dict[str, Any]:
+    """Where the frames stood in their clip, from which the processor has their times."""
+    return {
+        "fps": video.fps,
+        "total_num_frames": video.total_frames,
+        "duration": video.total_frames / video.fps,
+        "frames_indices": list(video.indices),
+        "video_backend": "pyav",
+    }
