@@ -33,24 +33,13 @@ from captioner.experts.subjects import describe_subjects
 from captioner.experts.text import read_text
 from captioner.frames import FrameBatch, Picture
 from eval.fields import FieldScore, confusion_table, score_field, table
+from eval.testset import LABEL_COLUMNS, LABEL_WORDS
 
 Value = TypeVar("Value")
 Rgb = NDArray[np.uint8]
 
-FIELDS = {
-    "subject_type": "subject_conf",
-    "shot_type": "shot_type_conf",
-    "shot_position": "shot_position_conf",
-    "shot_angle": "shot_angle_conf",
-    "camera_motion": "camera_motion_conf",
-    "expression": "expression_conf",
-}
+FIELDS = LABEL_COLUMNS
 """The columns of labels, and those of their confidence."""
-
-# The labels' words for what the schema names otherwise.
-_WORDS = {
-    "Vehicle": "Vehicles", "happy": "happiness", "sad": "sadness", "angry": "anger",
-}  # fmt: skip
 
 
 @dataclass
@@ -160,7 +149,7 @@ def main() -> None:
 
 def _in_our_words(label: str) -> str:
     parts = label.replace(">", "|").replace("+", "|").split("|")
-    return "|".join(dict.fromkeys(_WORDS.get(part, part) for part in parts))
+    return "|".join(dict.fromkeys(LABEL_WORDS.get(part, part) for part in parts))
 
 
 def _rgb(picture: NDArray[np.generic] | cv2.typing.MatLike) -> Rgb:
