@@ -1,0 +1,1 @@
+"""Layouts that other trainers read, a file a trainer; `export` writes one."""
