@@ -2,7 +2,8 @@
 
 Applies a preset to the measures in OUT/ledger, without the videos: rules, crop, the best of each
 group of near-duplicates, balance. Writes what it decides into the ledger, and prints what each rule
-drops and what changed. `python -m jobs.curate` with the same preset then writes the clips.
+drops and what changed, in OUT/report.html too for ledgers of up to `REPORTED` rows. `python -m
+jobs.curate` with the same preset then writes the clips.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import typer
 
 if TYPE_CHECKING:
     from curation.decide import RuleCount
+
+REPORTED = 50_000
+"""Rows of the largest ledger whose report is written anew: it reads all of every row."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -44,6 +48,7 @@ def decide(
     """
     # Imported here so that --help answers at once.
     from curation.balance import BalanceError
+    from curation.curation_report import write_curation_report
     from curation.decide import funnel, moved
     from curation.ledger_columns import LedgerError, ledger_schema, read_columns, write_columns
     from curation.output import Output, OutputInUseError
@@ -62,6 +67,8 @@ def decide(
             verdict = judge(before, chosen)
             columns = verdict.columns
             rewritten = 0 if dry_run else write_columns(parts, before, columns)
+            if rewritten and len(before) <= REPORTED:
+                write_curation_report(out.rows(), verdict, chosen, out, out.report)
     except (BalanceError, LedgerError, OutputInUseError, PresetError) as error:
         _fail(str(error))
     except OSError as error:
