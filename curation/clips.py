@@ -364,7 +364,7 @@ def _video_stream(
     time_base: Fraction,
     config: ClipConfig,
 ) -> av.VideoStream:
-    options = {"crf": str(config.crf), "preset": config.preset, **_REPEATABLE}
+    options = {"crf": str(config.crf), "preset": config.preset, **REPEATABLE}
     stream = output.add_stream("libx264", rate=rate, options=options)
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
@@ -382,7 +382,7 @@ def _video_stream(
 _AVX512 = 256
 """CV_CPU_AVX512_SKX in opencv2/core/cvdef.h, which has no name in Python."""
 
-_REPEATABLE = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX512) else {}
+REPEATABLE = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX512) else {}
 """x264 165 with AVX-512 gives other bytes each time (its macroblock tree does; 60 dB apart)."""
 
 

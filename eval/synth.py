@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.clips import REPEATABLE
+
 Rgb = NDArray[np.uint8]
 
 
@@ -77,6 +79,8 @@ def write_video(
                 stream.codec_context.thread_count = 1
                 if codec in ("libx264", "libx265"):
                     stream.options = {"crf": str(crf), "preset": "veryfast"}
+                if codec == "libx264":
+                    stream.options = {**stream.options, **REPEATABLE}
                 if aspect is not None:
                     stream.codec_context.sample_aspect_ratio = aspect
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")

@@ -41,6 +41,9 @@ _DEPTHS = (4.0, 2.5, 1.6)
 _FOCAL = 2.0
 """Frame widths: a field of view of 28 degrees, so that a pan stays on the planes."""
 
+Picture = Callable[[int, int, int], Rgb]
+"""A texture (height, width, 3) from a seed, a width and a height."""
+
 Layer = tuple[NDArray[np.uint8], float]
 """Texture and alpha (h, w, 4), and depth."""
 
@@ -96,12 +99,13 @@ class _Shot:
     subject: str = ""
     overlay: str = ""
     light: str = ""
+    picture: Picture = still
 
 
-def cases(seed: int) -> Iterator[MoveCase]:
+def cases(seed: int, picture: Picture = still) -> Iterator[MoveCase]:
     """Every move in every speed, then the hard cases, in an order that `seed` does not change.
 
-    Sizes, rates, textures and what else is free are drawn from `seed`.
+    Sizes, rates, textures (by `picture`) and what else is free are drawn from `seed`.
     """
     rng = np.random.default_rng(seed)
 
@@ -111,6 +115,7 @@ def cases(seed: int) -> Iterator[MoveCase]:
             _SIZES[int(rng.integers(len(_SIZES)))],
             _RATES[int(rng.integers(len(_RATES)))],
             float(rng.uniform(2.2, 4.0)),
+            picture=picture,
         )
         return replace(base, **given)  # type: ignore[arg-type]
 
@@ -169,9 +174,9 @@ def cases(seed: int) -> Iterator[MoveCase]:
 def _render(shot: _Shot) -> Iterator[Rgb]:
     rng = np.random.default_rng(shot.seed)
     width, height = shot.size
-    layers = _scene(rng, width, height, shot.layers)
+    layers = _scene(rng, width, height, shot.layers, shot.picture)
     shake = _shake(rng, shot.shake)
-    person = _person(rng, width, height)
+    person = _person(rng, width, height, shot.picture)
     path = (float(rng.choice((-1, 1))), float(rng.uniform(0, 0.3)))
     for i in range(round(shot.seconds * shot.fps)):
         t = i / shot.fps
@@ -182,12 +187,14 @@ def _render(shot: _Shot) -> Iterator[Rgb]:
         yield _finish(frame, shot, rng, i)
 
 
-def _scene(rng: np.random.Generator, width: int, height: int, count: int) -> list[Layer]:
+def _scene(
+    rng: np.random.Generator, width: int, height: int, count: int, picture: Picture
+) -> list[Layer]:
     """Far to near: a plane that fills the view, then planes of scattered blobs."""
     size = (int(width * 1.5), int(height * 1.5))
     layers: list[Layer] = []
     for i in range(count):
-        texture = still(int(rng.integers(2**31)), *size)
+        texture = picture(int(rng.integers(2**31)), *size)
         alpha = np.full((size[1], size[0]), 0 if i else 255, np.uint8)
         # Near things are all over the view: one lonely blob would look like a passer-by.
         for row, column in product(range(3), range(4)) if i else ():
@@ -273,9 +280,11 @@ def _shake(rng: np.random.Generator, level: float) -> Callable[[Pose, float], Po
     return shaken
 
 
-def _person(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
+def _person(
+    rng: np.random.Generator, width: int, height: int, picture: Picture
+) -> NDArray[np.uint8]:
     """A figure about 40 % of the frame wide and 90 % high, (h, w, 4) with its alpha."""
-    texture = still(int(rng.integers(2**31)), width, height)
+    texture = picture(int(rng.integers(2**31)), width, height)
     alpha = np.zeros((height, width), np.uint8)
     middle = (width // 2, int(height * 0.75))
     cv2.ellipse(alpha, middle, (int(width * 0.2), int(height * 0.45)), 0, 0, 360, 255, -1)
