@@ -8,6 +8,7 @@ it had are tried again one at a time: the one that kills it gets an error, the o
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -155,7 +156,7 @@ class EngineProcess:
         """End the process; clips that are still with it are given up."""
         self._closed = True
         atexit.unregister(self.close)
-        self._child.kill()
+        self._kill()
         self._child.join()
         if threading.current_thread() is not self._watcher:
             self._watcher.join(timeout=5)
@@ -165,6 +166,13 @@ class EngineProcess:
     def pid(self) -> int:
         """The process."""
         return self._child.pid or 0
+
+    def _kill(self) -> None:
+        """End the process and those that it started: vLLM's would stay and hold the GPU."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._child.pid:
+                os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.kill()
 
     def _start(self) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
@@ -207,6 +215,8 @@ class EngineProcess:
                     self._take(message)
                     continue
             except (EOFError, OSError):
+                self._child.join(5)  # for the code that it ends with itself
+                self._kill()
                 self._child.join()
                 self._died(broke or f"the engine died ({named_exit(self._child.exitcode or 0)})")
                 broke = ""
@@ -216,7 +226,7 @@ class EngineProcess:
             if not busy:
                 self._since = time.monotonic()
             elif time.monotonic() - self._since > self._patience:
-                self._child.kill()
+                self._kill()
                 broke = f"the engine gave no result for {self._patience:g} s and was ended"
 
     def _take(self, message: object) -> None:
@@ -289,7 +299,8 @@ def missing(engine: str, error: ImportError) -> str:
 
 def _serve(pipe: Connection, config: EngineConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
+    os.setpgid(0, 0)
+    die_with_parent(group=True)
     os.dup2(2, 1)  # what a library prints is no part of the job's output
     try:
         engine = config.build()

@@ -218,13 +218,16 @@ def _send_all(making: Generator[Made, None, Scanned], send: Callable[[Made], Non
         send(made)
 
 
-def die_with_parent() -> None:
-    """End this process with its parent: a child whose parent was killed would wait for ever."""
+def die_with_parent(group: bool = False) -> None:
+    """End this process, or its whole process group, with its parent: a child whose parent was
+    killed would wait for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_die_with, args=(parent.sentinel, group), daemon=True).start()
 
 
-def _die_with(parent: int) -> None:
+def _die_with(parent: int, group: bool) -> None:
     wait([parent])
+    if group:
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,6 +60,17 @@ class Deadly(Streaming):
     def one(self, batch: FrameBatch) -> CaptionResult:
         if batch.start > 0:
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().one(batch)
+
+
+class Spawns(Deadly):
+    """Has a process of its own, as vLLM has; the file named by SPAWNED says which."""
+
+    name = "spawns"
+
+    def one(self, batch: FrameBatch) -> CaptionResult:
+        with Path(os.environ["SPAWNED"]).open("a") as file:
+            file.write(f"{subprocess.Popen(['sleep', '300']).pid}\n")
         return super().one(batch)
 
 

@@ -1,5 +1,6 @@
 """Whatever an engine does to itself, each clip gets a result; only the one to blame an error."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,32 @@ def test_a_killed_engine_is_started_anew_and_loses_nothing(
     with engine("DiesOnce") as process:
         assert [r.status for r in ask(process, [clip(i) for i in range(12)])] == ["ok"] * 12
         assert process.gauge().deaths == 1
+
+
+def test_what_an_engine_has_started_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawned = tmp_path / "spawned"
+    monkeypatch.setenv("SPAWNED", str(spawned))
+    with engine("Spawns") as process:
+        ask(process, [clip(1), clip(2, start=1.0)])  # the second one kills the engine
+        ask(process, [clip(3)])
+    children = [int(line) for line in spawned.read_text().split()]
+    assert len(children) >= 3
+    for _ in range(50):
+        left = [pid for pid in children if is_running(pid)]
+        if not left:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{len(left)} processes are left")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_a_clip_that_kills_the_engine_is_the_only_one_to_fail() -> None:
