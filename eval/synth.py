@@ -43,8 +43,11 @@ def still(seed: int, width: int = 640, height: int = 360) -> Rgb:
         axes = (int(rng.integers(15, width // 4)), int(rng.integers(15, height // 3)))
         angle = float(rng.uniform(0, 180))
         cv2.ellipse(shape, centre, axes, angle, 0, 360, 1.0, -1, cv2.LINE_AA)
-        colour = rng.uniform(10, 245, 3) + texture[..., None] * rng.uniform(3, 15)
-        picture = picture * (1 - shape[..., None]) + colour * shape[..., None]
+        x, y, w, h = cv2.boundingRect((shape > 0).astype(np.uint8))
+        box = np.s_[y : y + h, x : x + w]
+        colour = rng.uniform(10, 245, 3) + texture[*box, None] * rng.uniform(3, 15)
+        part = shape[*box, None]
+        picture[box] = picture[box] * (1 - part) + colour * part
     return np.asarray(np.clip(picture, 0, 255), np.uint8)
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import cv2
 import numpy as np
@@ -176,7 +177,7 @@ def _render(shot: _Shot) -> Iterator[Rgb]:
     width, height = shot.size
     layers = _scene(rng, width, height, shot.layers, shot.picture)
     shake = _shake(rng, shot.shake)
-    person = _person(rng, width, height, shot.picture)
+    person = _person(int(rng.integers(2**31)), width, height, shot)
     path = (float(rng.choice((-1, 1))), float(rng.uniform(0, 0.3)))
     for i in range(round(shot.seconds * shot.fps)):
         t = i / shot.fps
@@ -185,6 +186,22 @@ def _render(shot: _Shot) -> Iterator[Rgb]:
         if shot.subject:
             frame = _stand(frame, person, shot.subject, path, t)
         yield _finish(frame, shot, rng, i)
+
+
+def past(
+    picture: Rgb, axis: str | None, velocity: float, size: tuple[int, int], frames: int, fps: float
+) -> Iterator[Rgb]:
+    """A flat picture (H, W, 3) as a moving camera sees it that faces its middle halfway.
+
+    `axis` is one of `AXES`, None for a camera at rest; `size` is the frames' width and height, in
+    pixels of the picture.
+    """
+    width, height = size
+    opaque = np.full(picture.shape[:2], 255, np.uint8)
+    plane: Layer = (np.dstack([picture, opaque]), _DEPTHS[0])
+    for i in range(frames):
+        pose = _pose(axis, velocity, (i - (frames - 1) / 2) / fps, height / width)
+        yield _project([plane], pose, width, height)
 
 
 def _scene(
@@ -257,9 +274,14 @@ def _project(layers: list[Layer], pose: Pose, width: int, height: int) -> Rgb:
 
 
 def _over(picture: NDArray[np.float32], drawn: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """`drawn` (h, w, 4) over `picture` (h, w, 3)."""
-    mask = cv2.merge([drawn[..., 3]] * 3).astype(np.float32) / 255
-    return np.asarray(picture + (drawn[..., :3] - picture) * mask, np.float32)
+    """`drawn` (h, w, 4) over `picture` (h, w, 3), which is written into."""
+    colour = cv2.cvtColor(drawn, cv2.COLOR_BGRA2BGR).astype(np.float32)
+    alpha = cv2.extractChannel(drawn, 3)
+    cv2.copyTo(colour, cv2.inRange(alpha, 255, 255), picture)
+    edge = cv2.inRange(alpha, 1, 254) > 0  # the few pixels where there is anything to blend
+    behind, mask = picture[edge], alpha[edge, None].astype(np.float32) / 255
+    picture[edge] = behind + (colour[edge] - behind) * mask
+    return picture
 
 
 def _shake(rng: np.random.Generator, level: float) -> Callable[[Pose, float], Pose]:
@@ -280,11 +302,12 @@ def _shake(rng: np.random.Generator, level: float) -> Callable[[Pose, float], Po
     return shaken
 
 
-def _person(
-    rng: np.random.Generator, width: int, height: int, picture: Picture
-) -> NDArray[np.uint8]:
-    """A figure about 40 % of the frame wide and 90 % high, (h, w, 4) with its alpha."""
-    texture = picture(int(rng.integers(2**31)), width, height)
+def _person(seed: int, width: int, height: int, shot: _Shot) -> NDArray[np.uint8]:
+    """A figure about 40 % of the frame wide and 90 % high, (h, w, 4) with its alpha; nothing of it
+    where the shot has none."""
+    if not shot.subject:
+        return np.zeros((height, width, 4), np.uint8)
+    texture = shot.picture(seed, width, height)
     alpha = np.zeros((height, width), np.uint8)
     middle = (width // 2, int(height * 0.75))
     cv2.ellipse(alpha, middle, (int(width * 0.2), int(height * 0.45)), 0, 0, 360, 255, -1)
@@ -313,7 +336,7 @@ def _stand(
 def _finish(frame: Rgb, shot: _Shot, rng: np.random.Generator, i: int) -> Rgb:
     """Light, noise and what is burned in."""
     height, width = frame.shape[:2]
-    light = frame.astype(np.float64)
+    light: NDArray[Any] = frame.astype(np.float64) if shot.light else frame
     if shot.light == "flicker":
         light = light * (1 + 0.15 * float(np.sin(2.1 * i + shot.seed % 7)))
     elif shot.light == "dark":
@@ -322,7 +345,7 @@ def _finish(frame: Rgb, shot: _Shot, rng: np.random.Generator, i: int) -> Rgb:
         light[:] = rng.normal(4, 1.5, (height, width, 1))
     elif shot.light == "grey":
         light[:] = 120 + rng.normal(0, 2, (height, width, 1))
-    picture = np.asarray(np.clip(light, 0, 255), np.uint8)
+    picture = np.asarray(np.clip(light, 0, 255), np.uint8) if shot.light else frame
     if shot.overlay == "letterbox":
         bar = int(height * 0.12)
         picture[:bar] = picture[height - bar :] = 0
