@@ -94,7 +94,8 @@ class Target(_Model):
 
     video: absolute, or relative to the folder of the targets. start, end: seconds of the clip in
     it, None for all of it. sha256: of the video's file. source: the hash of the source's content;
-    all its clips are in one split. sources: who said each of `captioner.schema.FIELDS` that is not empty.
+    all its clips are in one split. sources: who said each of `captioner.schema.FIELDS` that is not
+    empty.
     """
 
     clip_id: Annotated[str, Field(min_length=1)]
