@@ -31,6 +31,7 @@ NONE = "none"
 """The concept of clips whose column is empty; a concept like any other."""
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _TOLERANCE = 1e-6
 """How far shares of all concepts may be from 1 together: they are typed by people."""
@@ -52,6 +53,8 @@ class BalanceConfig(BaseModel):
         as many as meet the shares exactly. A larger total keeps all of the scarce concepts and
         divides the rest by the shares of the others: the total comes first, then the shares.
     seed: another seed, other clips. A smaller total keeps a subset of a larger one's.
+    factors: by how much the target share of a concept is multiplied before all are brought to 1
+        together; 1 for those not named. A cap holds for the shares before this.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +66,7 @@ class BalanceConfig(BaseModel):
     total: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
     mode: Literal["select", "weight"] = "select"
+    factors: dict[str, Factor] = {}
 
     @model_validator(mode="after")
     def _options_fit_target(self) -> Self:
@@ -178,6 +182,9 @@ def target_shares(counts: dict[str, int], config: BalanceConfig) -> dict[str, fl
         alpha = 0.0 if config.to == "uniform" else config.alpha or 0.0
         # Divided first, so that no count overflows.
         shares = (have / have.max()) ** alpha
+        shares = shares / shares.sum()
+    if config.factors:
+        shares = shares * np.array([config.factors.get(name, 1.0) for name in names])
         shares = shares / shares.sum()
     return dict(zip(names, shares.tolist()))
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.ledger import replacing
-from curation.rule_columns import whole
+from curation.rule_columns import FACT, whole
 
 T = TypeVar("T")
 
@@ -40,6 +40,16 @@ def ledger_schema(parts: Sequence[Path]) -> pa.Schema:
     if not parts:
         raise LedgerError("there is no ledger: no Parquet file")
     return _readable(pq.read_schema, parts[0])
+
+
+def with_facts(schema: pa.Schema, parts: Sequence[Path]) -> pa.Schema:
+    """The schema with a column for each fact that the user gave about a source of the ledger: a
+    preset may name them. Raises LedgerError."""
+    facts = read_columns(parts, ["source_facts"])[0]["source_facts"]
+    names = pc.struct_field(pc.list_flatten(facts), "name")
+    for name in sorted(pc.unique(names).to_pylist()):
+        schema = schema.append(pa.field(FACT + name, pa.string()))
+    return schema
 
 
 def read_columns(parts: Sequence[Path], columns: Sequence[str]) -> tuple[pa.Table, list[Part]]:

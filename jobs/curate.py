@@ -40,6 +40,10 @@ def curate(
     preset: Annotated[
         str, typer.Option(help="256p, 360p, 540p, 720p-sft, or a YAML file like theirs.")
     ] = "360p",
+    from_loop: Annotated[
+        Path | None,
+        typer.Option(help="loop_weights.json of jobs.loop: more of what the model misses."),
+    ] = None,
     facts: Annotated[
         Path | None,
         typer.Option(help="CSV or JSONL of facts about the sources, by a column `file`."),
@@ -118,7 +122,9 @@ def curate(
     from curation.engine_process import EngineLostError
     from curation.facts import FactsError, load_facts
     from curation.keep import cut_clips, judge_all, preset_for
+    from curation.ledger import arrow_schema
     from curation.ledger_columns import LedgerError
+    from curation.loop_weights import read_weights, with_loop
     from curation.output import Output, OutputInUseError
     from curation.pipeline import (
         do,
@@ -140,6 +146,8 @@ def curate(
     try:
         known = load_facts(facts)
         chosen = preset_for(preset, known)
+        if from_loop is not None:
+            chosen = with_loop(chosen, read_weights(from_loop), arrow_schema())
         scan = ScanConfig(detector, min_shot, max_shot)
         if captions is Captions.none:
             asked = EngineConfig("experts")

@@ -3,7 +3,8 @@
 Applies a preset to the measures in OUT/ledger, without the videos: rules, crop, the best of each
 group of near-duplicates, balance. Writes what it decides into the ledger, and prints what each rule
 drops and what changed, in OUT/report.html too for ledgers of up to `REPORTED` rows. `python -m
-jobs.curate` with the same preset then writes the clips.
+jobs.curate` with the same preset then writes the clips. `--from-loop` takes what `jobs.loop` found
+that a trained model misses, and balances by that.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from curation.balance import Balance
     from curation.decide import RuleCount
 
 REPORTED = 50_000
@@ -33,6 +35,10 @@ def decide(
     preset: Annotated[
         str, typer.Option(help="256p, 360p, 540p, 720p-sft, or a YAML file like theirs.")
     ],
+    from_loop: Annotated[
+        Path | None,
+        typer.Option(help="loop_weights.json of jobs.loop: more of what the model misses."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change; write nothing.")
     ] = False,
@@ -50,7 +56,14 @@ def decide(
     from curation.balance import BalanceError
     from curation.curation_report import write_curation_report
     from curation.decide import funnel, moved
-    from curation.ledger_columns import LedgerError, ledger_schema, read_columns, write_columns
+    from curation.ledger_columns import (
+        LedgerError,
+        ledger_schema,
+        read_columns,
+        with_facts,
+        write_columns,
+    )
+    from curation.loop_weights import LoopWeightsError, read_weights, with_loop
     from curation.output import Output, OutputInUseError
     from curation.preset import PresetError, load_preset
     from curation.verdict import columns_to_read, judge
@@ -61,7 +74,10 @@ def decide(
     if not paths:
         _fail(f"there is no ledger in {out.folder}")
     try:
-        chosen = load_preset(preset, ledger_schema(paths))
+        schema = with_facts(ledger_schema(paths), paths)
+        chosen = load_preset(preset, schema)
+        if from_loop is not None:
+            chosen = with_loop(chosen, read_weights(from_loop), schema)
         with contextlib.nullcontext() if dry_run else out.locked():
             before, parts = read_columns(paths, columns_to_read(chosen))
             verdict = judge(before, chosen)
@@ -69,7 +85,7 @@ def decide(
             rewritten = 0 if dry_run else write_columns(parts, before, columns)
             if rewritten and len(before) <= REPORTED:
                 write_curation_report(out.rows(), verdict, chosen, out, out.report)
-    except (BalanceError, LedgerError, OutputInUseError, PresetError) as error:
+    except (BalanceError, LedgerError, LoopWeightsError, OutputInUseError, PresetError) as error:
         _fail(str(error))
     except OSError as error:
         reason = error.strerror or str(error)
@@ -86,6 +102,7 @@ def decide(
         **asdict(moved(before["decision"], columns["decision"])),
         "rules": [asdict(count) for count in counts],
         "steps": [asdict(step) for step in verdict.steps],
+        "concepts": _concepts(verdict.balance),
         "dry_run": dry_run,
         "parts_rewritten": rewritten,
         "wall_seconds": round(time.monotonic() - started, 3),
@@ -94,6 +111,14 @@ def decide(
         _print_table(counts, facts)
     else:
         typer.echo(json.dumps(facts))
+
+
+def _concepts(balance: Balance | None) -> dict[str, dict[str, float]]:
+    """Clips and shares of each concept, as far as there is a balance."""
+    return {
+        name: {"clips": before, "clips_after": round(after, 3), "share_after": round(share, 4)}
+        for name, before, _, after, share, _ in (balance.table() if balance else [])
+    }
 
 
 def _print_table(counts: list[RuleCount], facts: dict[str, Any]) -> None:

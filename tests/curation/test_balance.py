@@ -94,6 +94,18 @@ def test_shares_named_in_full_leave_the_others_out() -> None:
     assert after(found) == {"a": 10, "b": 10, "c": 0}
 
 
+def test_factors_multiply_the_shares_whatever_the_target() -> None:
+    counts = {"a": 100, "b": 100, "c": 100}
+    more = {"factors": {"a": 2.0, "absent": 3.0}}
+    found = run(counts, **more)
+    assert shares(found) == pytest.approx({"a": 0.5, "b": 0.25, "c": 0.25})
+    assert after(found) == {"a": 100, "b": 50, "c": 50}
+    weighed = run(counts, to="tempered", alpha=1, mode="weight", **more)
+    assert weighed.weight[[0, 100, 200]] == pytest.approx([1.5, 0.75, 0.75])
+    named = run(counts, to={"a": 0.2, "b": 0}, mode="weight", **more)
+    assert shares(named) == pytest.approx({"a": 1 / 3, "b": 0, "c": 2 / 3})
+
+
 @pytest.mark.parametrize(
     ("counts", "options", "says"),
     [
@@ -126,6 +138,7 @@ def test_a_target_that_cannot_be_is_told_in_one_line(counts, options, says) -> N
         {"by": []},
         {"seed": -1},
         {"mode": "both"},
+        {"factors": {"a": 0}},
         {"ratio": 1},
     ],
 )

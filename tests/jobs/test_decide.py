@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.ledger import Ledger, Row
+from curation.ledger import Fact, Ledger, Row
 from curation.output import Output
 
 
@@ -32,6 +32,7 @@ def out(tmp_path: Path) -> Path:
                 fps=25.0,
                 decision="keep",
                 config_hash="0",
+                source_facts=[Fact(name="genre", value="film" if film == "a" else "tv")],
             )
             for i in range(4)
         ]
@@ -50,6 +51,12 @@ def preset(out: Path, rules: str) -> Path:
 def decisions(out: Path) -> str:
     rows = Ledger(out / "ledger", out / "state").rows()
     return "".join(row.decision[0] for row in rows)
+
+
+def test_a_fact_about_the_source_may_decide(out: Path) -> None:
+    done = run(out, "--preset", preset(out, "source_genre: {in: [film]}"))
+    assert done.returncode == 0, done.stderr
+    assert decisions(out) == "kkkk" + "dddd" * 2 + "e"
 
 
 def contents(out: Path) -> dict[Path, bytes]:
