@@ -163,11 +163,15 @@ class EngineConfig:
             return ExpertsEngine()
         if ":" in settled.name and not settled.runs_model:
             return cast(Engine, _imported(settled.name)())
+        from captioner.engines.checkpoint import check_interface
         from captioner.engines.counted import CountedGenerator
         from captioner.engines.vlm import TEMPERATURE, VlmEngine
 
         temperature = TEMPERATURE if self.temperature is None else self.temperature
-        return VlmEngine(CountedGenerator(settled.generator()), self.policy, temperature)
+        generator = settled.generator()
+        if settled.name in ("vllm", "transformers"):
+            check_interface(self.model or SKYCAPTIONER, self.policy)
+        return VlmEngine(CountedGenerator(generator), self.policy, temperature)
 
     def warm_up(self, engine: Engine) -> None:
         """Load the model now, by a first answer of one token, where it would load at the first

@@ -4,7 +4,7 @@ The architecture, the processor and the tokenizer are the real ones; only the si
 tokenizer is Qwen's, from a Python package as the other weights (`captioner.weights`); with
 `--vocab 2048` its first 2,048 tokens alone, with which vLLM starts in a tenth of the time.
 
-    python -m eval.tiny OUT [--vocab 2048] [--hidden 64]
+    python -m eval.tiny OUT [--vocab 2048] [--hidden 64] [--to-train]
 """
 
 from __future__ import annotations
@@ -72,10 +72,14 @@ PIXELS = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 16384}
 """Qwen2.5-VL's preprocessor_config.json."""
 
 
-def build(out: Path, vocab: int | None = None, hidden: int = 64, seed: int = 0) -> Path:
+def build(
+    out: Path, vocab: int | None = None, hidden: int = 64, seed: int = 0, to_train: bool = False
+) -> Path:
     """Write the model's folder: `vocab` tokens (None: all 151,643), `hidden` numbers a token.
 
-    `hidden` is a multiple of 32. The same arguments give the same weights. Raises
+    `hidden` is a multiple of 32. Weights have the real model's deviation, 0.02, which in layers as
+    narrow as these lets next to nothing through: `to_train` fits it to each layer. The same
+    arguments give the same weights. Raises
     captioner.weights.WeightError where the tokenizer cannot be had.
     """
     import torch
@@ -84,12 +88,25 @@ def build(out: Path, vocab: int | None = None, hidden: int = 64, seed: int = 0) 
     tokenizer = _tokenizer(_ranks(vocab))
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer, hidden))
+    if to_train:
+        _fit_to_width(model)
     ends = [tokenizer.convert_tokens_to_ids(name) for name in ("<|im_end|>", "<|endoftext|>")]
     model.generation_config.eos_token_id = ends
     model.generation_config.pad_token_id = ends[1]
     model.save_pretrained(out)
     _processor(tokenizer).save_pretrained(out)
     return out
+
+
+def _fit_to_width(model: Any) -> None:
+    """Weights of deviation 1 / sqrt(inputs), which keep the size of what goes through (LeCun et
+    al., 1998, Efficient BackProp, section 4.6); embeddings stay."""
+    import torch
+
+    embeddings = model.get_input_embeddings().weight
+    for weight in model.parameters():
+        if weight.ndim > 1 and weight is not embeddings:
+            torch.nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
 
 
 def _ranks(vocab: int | None) -> dict[bytes, int]:
@@ -212,9 +229,12 @@ def main(
         int | None, typer.Option(min=256, help="Tokens of the vocabulary; all by default.")
     ] = None,
     hidden: Annotated[int, typer.Option(min=64, help="Numbers a token, a multiple of 64.")] = 64,
+    to_train: Annotated[
+        bool, typer.Option("--to-train", help="Weights that can learn from a random start.")
+    ] = False,
 ) -> None:
     """Build the tiny model."""
-    print(f"tiny Qwen2.5-VL in {build(out, vocab, hidden)}")
+    print(f"tiny Qwen2.5-VL in {build(out, vocab, hidden, to_train=to_train)}")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ loaded or decoded.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from captioner import prompts
 from captioner.engines.vlm import PROMPT_TOKENS, Request
 from captioner.policies import ModelVideo
+from captioner.schema import json_schema
 
 MIN_CONTEXT = 4096
 """Tokens that a caption takes: about 2,000 of frames and instruction, and as many of answer."""
@@ -62,6 +65,46 @@ def check(model: str, context: int, video: bool = True) -> int:
             f"({PROMPT_TOKENS} of them for frames and instruction): ask for {MIN_CONTEXT} or more"
         )
     return min(context, has) if isinstance(has, int) else context
+
+
+# --- what a checkpoint was trained with -----------------------------------------------------------
+
+INTERFACE = "skycaptioner.json"
+"""Beside the weights that `finetune` writes: what inference has to share with their training."""
+
+
+def interface(policy: str) -> dict[str, str]:
+    """The prompt and the schema, as hashes, and the policy that picks the frames."""
+    return {
+        "prompt": _hash(prompts.STRUCTURED),
+        "schema": _hash(json.dumps(json_schema(), sort_keys=True)),
+        "policy": policy,
+    }
+
+
+def check_interface(model: str, policy: str) -> None:
+    """Raises ModelError where a checkpoint says that it was trained with another prompt, schema or
+    policy than inference would use. Others' checkpoints say nothing, and pass."""
+    path = local(model) / INTERFACE
+    if not path.is_file():
+        return
+    trained, here = _json(path, model), interface(policy)
+    for name, value in here.items():
+        if trained.get(name) == value:
+            continue
+        if name == "policy":
+            raise ModelError(
+                f"{model} was trained on frames of policy {trained.get(name)}, not {policy}: "
+                f"give --policy {trained.get(name)}"
+            )
+        raise ModelError(
+            f"{model} was trained with another {name} than this release has: caption with the "
+            "release that trained it, or train it anew"
+        )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 _PROCESSOR = "processor_config.json"

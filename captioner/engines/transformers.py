@@ -72,16 +72,7 @@ class TransformersGenerator:
     def inputs(self, request: Request) -> Any:
         """What the model is given: token ids, patches of the frames, their times."""
         self._load()
-        prompt = chat(self._processor, request)
-        if request.video is None:
-            return self._processor(text=[prompt], return_tensors="pt")
-        return self._processor(
-            text=[prompt],
-            videos=[_even(request.video.frames)],
-            video_metadata=[video_metadata(request.video)],
-            do_sample_frames=False,
-            return_tensors="pt",
-        )
+        return model_inputs(self._processor, request)
 
     def _load(self) -> None:
         if self._loaded is not None:
@@ -137,6 +128,21 @@ class TransformersGenerator:
             prompt_tokens,
             len(answer),
         )
+
+
+def model_inputs(processor: Any, request: Request) -> Any:
+    """What a model is given of a request by its own processor, as PyTorch tensors: token ids,
+    patches of the frames, their times."""
+    prompt = chat(processor, request)
+    if request.video is None:
+        return processor(text=[prompt], return_tensors="pt")
+    return processor(
+        text=[prompt],
+        videos=[_even(request.video.frames)],
+        video_metadata=[video_metadata(request.video)],
+        do_sample_frames=False,
+        return_tensors="pt",
+    )
 
 
 def _has(package: str) -> bool:
