@@ -9,6 +9,7 @@ on a Ray cluster `--ray-workers 8`.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -85,6 +86,8 @@ def _train(recipe: Recipe, labels: Path, output: Path, ray_workers: int) -> Trai
     try:
         if not ray_workers:
             return train(recipe, labels, output)
+        if find_spec("ray") is None:
+            _fail("--ray-workers needs Ray: pip install 'skycaptioner[ray]'", 2)
         from captioner.engine_config import has_gpu
         from finetune.ray_train import train_on_ray
 

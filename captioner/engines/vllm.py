@@ -28,6 +28,9 @@ whatever it is told, and the model takes every clip for slow motion; 0.32 comput
 CONTEXT = 32_768
 """Tokens of prompt and answer, where the model has as many; the released script has 31,920."""
 
+MEMORY = 0.9
+"""Share of a GPU's memory that vLLM takes by default, in its own documentation."""
+
 MAX_RESTARTS = 3
 """Deaths of the engine, one after another without an answer between, after which it stays dead."""
 
@@ -42,8 +45,9 @@ class VllmOptions:
     `tensor_parallel` GPUs share the weights, `data_parallel` copies share the requests,
     `quantization` names how the weights are packed (awq, fp8; None: as the checkpoint says),
     `running` requests are decoded together, `context` is in tokens, `gpu_memory` a share of the
-    GPU's. `eager` spares the compilation at start and makes every step slower. `more` goes to
-    vLLM's EngineArgs as it is, and wins.
+    GPU's (None: 0.9; where there is none, 0.9 of the memory that is free). `eager` spares the
+    compilation at start and makes every step slower. `more` goes to vLLM's EngineArgs as it is,
+    and wins.
     """
 
     tensor_parallel: int = 1
@@ -52,7 +56,7 @@ class VllmOptions:
     dtype: str = "auto"
     running: int = 64
     context: int = CONTEXT
-    gpu_memory: float = 0.9
+    gpu_memory: float | None = None
     eager: bool = False
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -195,7 +199,7 @@ class VllmGenerator:
             "tensor_parallel_size": given.tensor_parallel,
             "data_parallel_size": given.data_parallel,
             "quantization": given.quantization,
-            "gpu_memory_utilization": given.gpu_memory,
+            "gpu_memory_utilization": given.gpu_memory or _memory_share(),
             "enforce_eager": given.eager,
             "enable_prefix_caching": True,
             # 4 GiB for frames that are seen once.
@@ -256,6 +260,18 @@ class VllmGenerator:
 DECODING: Mapping[str, Any] = {"backend": "guidance", "disable_any_whitespace": True}
 """xgrammar 0.2.8 lets raw control characters into strings of bounded length, and JSON does not;
 guidance holds. Without the second a model may write blanks between the fields until it is cut."""
+
+
+def _memory_share() -> float:
+    """Of the GPU's memory; vLLM takes it for a share of the machine's where there is no GPU, and
+    does not start when others hold what it asks for."""
+    import psutil
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return MEMORY
+    memory = psutil.virtual_memory()
+    return float(MEMORY * memory.available / memory.total)
 
 
 def installed_version() -> str:
