@@ -2,10 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test models lint types bench wheel clean
+.PHONY: demo finetune-demo loop-demo test models lint types bench wheel clean
 
 demo: .venv/installed
 	$(BIN)/python -m jobs.demo
+
+# An hour: trains a tiny captioner from a random start, and shows what it learnt.
+finetune-demo: models
+	$(BIN)/python -m jobs.finetune_demo
+
+# Minutes: generates with SkyReels-V2 pipelines of random weights, and closes the loop.
+loop-demo: models
+	$(BIN)/python -m jobs.loop_demo
 
 test: .venv/dev models lint types
 	$(BIN)/python -m pytest

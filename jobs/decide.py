@@ -141,6 +141,9 @@ def _print_table(counts: list[RuleCount], facts: dict[str, Any]) -> None:
         f"{facts['hours_kept']:,.2f} of {facts['hours']:,.2f} h"
         + (f"; {facts['errors']:,} rows are errors" if facts["errors"] else "")
     )
+    if concepts := facts["concepts"]:
+        told = (f"{name} {one['share_after']:.1%}" for name, one in concepts.items())
+        typer.echo(f"shares after balancing: {', '.join(told)}")
     typer.echo(
         f"before: {facts['kept_before']:,} kept; {facts['kept_to_dropped']:,} are now dropped, "
         f"{facts['dropped_to_kept']:,} are now kept"
