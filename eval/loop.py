@@ -44,6 +44,7 @@ MEASURES = (
     "motion_static",
     "motion_abrupt",
     "motion_slideshow",
+    "quality_flicker",
     "quality_frozen",
     "quality_black",
     "quality_sharpness",

@@ -7,7 +7,7 @@ from captioner.experts.boxes import Box
 from captioner.frames import FrameBatch
 from curation.measure import borders, embedding, motion, overlays, quality, safety
 
-MEASURES_VERSION = "2"
+MEASURES_VERSION = "3"
 """Rows measured by another version are measured anew."""
 
 

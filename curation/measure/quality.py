@@ -42,6 +42,7 @@ absolute answer to it (Immerkaer, Fast Noise Variance Estimation, CVIU 64, 1996)
 
 _ROUNDING = 0.25  # squared grey levels: what coding adds where the noise is measured as none
 _CODED_BLOCK = 8  # pixels: the transform of MPEG-1 to 4, JPEG, and most of H.264
+_NEIGHBOURS = 0.5  # seconds between pictures whose luma is compared
 _STILL_MEAN = 0.6  # grey levels: mean difference of two pictures that are the same
 _STILL_BLOCK = 2.5  # grey levels: the same in the block that differs most
 
@@ -80,6 +81,12 @@ class Quality(Columns):
     quality_frozen: float | None = column(
         "longest run of picture pairs without any change, share of the clip", "", 0, 1
     )
+    quality_flicker: float | None = column(
+        "how far luma jumps off its course from picture to picture, half of the time",
+        "grey levels",
+        0,
+        255,
+    )
     quality_sharpness: float | None = column(
         "sharpness of the sharpest tenth: 1 steps from pixel to pixel, 0.3 is out of focus",
         "",
@@ -114,6 +121,7 @@ def measure(batch: FrameBatch, clip: Clip, inside: Box | None = None) -> Quality
         noise = _median([detail.noise for detail in details])
         blockiness = _blockiness(some, clip, crop)
         frozen = _frozen(batch.pairs, inside)
+        flicker = _flicker(batch, inside)
     return Quality(
         quality_bits_per_pixel=_bits_per_pixel(clip),
         quality_luma=luma,
@@ -121,6 +129,7 @@ def measure(batch: FrameBatch, clip: Clip, inside: Box | None = None) -> Quality
         quality_black=black,
         quality_white=white,
         quality_frozen=frozen,
+        quality_flicker=flicker,
         quality_sharpness=sharpness,
         quality_noise=noise,
         quality_blockiness=blockiness,
@@ -266,6 +275,24 @@ def _unchanged(first: Plane, second: Plane) -> bool:
     size = (max(1, change.shape[1] // _BLOCK), max(1, change.shape[0] // _BLOCK))
     blocks = cv2.resize(change.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return float(blocks.max()) <= _STILL_BLOCK
+
+
+def _flicker(batch: FrameBatch, inside: Box | None) -> float | None:
+    """The median jump of luma off the straight line between its neighbours: fades and moves follow
+    lines, flicker leaps. Among pictures and among pairs, whichever is more, as either may beat in
+    time with the light; not among pictures so far apart that what they show has changed."""
+    jumps = []
+    means = [_mean(picture.y[::4, ::4], inside) for picture in batch.pictures]
+    if len(means) > 2 and (batch.end - batch.start) / len(means) <= _NEIGHBOURS:
+        jumps.append(float(np.median(np.abs(np.diff(means, 2)))) / 2)
+    steps = [_mean(pair.second, inside) - _mean(pair.first, inside) for pair in batch.pairs]
+    if len(steps) > 1:
+        jumps.append(float(np.median(np.abs(np.diff(steps)))) / 2)
+    return max(jumps, default=None)
+
+
+def _mean(plane: Plane, inside: Box | None) -> float:
+    return float(plane[_crop(inside, plane.shape)].mean())
 
 
 def _median(values: list[float | None]) -> float | None:

@@ -108,6 +108,27 @@ def test_what_moves_a_little_is_not_frozen() -> None:
     assert of(CLEAN["subject"](4)[:40]).quality_frozen == 0
 
 
+@settings(deadline=None, max_examples=8)
+@given(
+    period=st.floats(2, 12), depth=st.floats(0.1, 0.4), clean=st.sampled_from(["pan", "subject"])
+)
+def test_light_that_flickers_is_told_from_light_that_changes(
+    period: float, depth: float, clean: str
+) -> None:
+    frames = list(CLEAN[clean](4)[:40])
+    phase = 2 * np.pi / period
+    swings = [_lit(frame, 1 + depth * np.sin(phase * i)) for i, frame in enumerate(frames)]
+    fades = [_lit(frame, 1 - i / 40) for i, frame in enumerate(frames)]
+    steady, faded, flickers = (of(some) for some in (frames, fades, swings))
+    assert value(steady.quality_flicker) < 1.5
+    assert value(faded.quality_flicker) < 2.5
+    assert value(flickers.quality_flicker) > 2 * value(faded.quality_flicker)
+
+
+def _lit(frame: Rgb, by: float) -> Rgb:
+    return np.asarray(np.clip(frame * by, 0, 255), np.uint8)
+
+
 def test_blur_lowers_sharpness_and_score() -> None:
     found = [
         of([cv2.GaussianBlur(f, (0, 0), sigma) if sigma else f for f in pan()[:4]])
@@ -195,4 +216,5 @@ def test_one_picture_without_pairs() -> None:
     batch = FrameBatch((picture,), (), 0.0, 0.04, FPS)
     found = measure(batch, Clip(640, 360, FPS, 0.04, 1e4))
     assert found.quality_frozen is None
+    assert found.quality_flicker is None
     assert found.quality_sharpness is not None
