@@ -35,6 +35,10 @@ def loop(
     generations: Annotated[Path, typer.Argument(help="The output of jobs.generate.")],
     real: Annotated[Path, typer.Option(help="The dataset or curation that the prompts are from.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    made_by: Annotated[
+        str | None,
+        typer.Option(help="Model or configuration hash, where GENERATIONS holds several."),
+    ] = None,
     by: Annotated[
         list[str] | None,
         typer.Option(help="A column that concepts are made of; by default what the balance used."),
@@ -118,6 +122,7 @@ def loop(
         concept_lines,
         field_lines,
         measure_lines,
+        of_one_model,
         problems,
         read_real,
         score,
@@ -140,6 +145,7 @@ def loop(
         made = read_generations(generations)
         if not made:
             console.fail(f"{generations} has no generation: generate first")
+        made = of_one_model(made, made_by)
         clips = read_real(real, by or (), split)
         last = read_weights(before / FILE) if before else None
         ruling = make_judge(judge.value, judge_endpoint, judge_model)

@@ -19,6 +19,7 @@ from eval.judge import SimilarityJudge, judge_items
 from eval.loop import (
     MEASURES,
     Loop,
+    LoopError,
     Real,
     Scored,
     changed,
@@ -28,6 +29,7 @@ from eval.loop import (
     markdown,
     measure_lines,
     median_difference,
+    of_one_model,
     problems,
     seen,
     summary,
@@ -123,6 +125,19 @@ def test_camera_motion_that_cannot_be_read_and_odd_types_are_not_asked() -> None
     assert labels.camera_motion is None
     assert labels.subjects is not None
     assert labels.subjects[0].type is None
+
+
+def test_one_model_is_scored_at_a_time() -> None:
+    ways = (("a@1", "0"), ("a@1", "1"), ("b@2", "1"), ("b@2", "1"))
+    made = [
+        scored(number, RIGHT, RIGHT, model=model, config_hash=config).generation
+        for number, (model, config) in enumerate(ways)
+    ]
+    assert of_one_model(made, "0") == made[:1]
+    assert of_one_model(made, "b@2") == made[2:]
+    for name in (None, "a@1", "1", "c"):
+        with pytest.raises(LoopError):
+            of_one_model(made, name)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.floats(-3, 3), st.randoms())
