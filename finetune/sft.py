@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.engines.checkpoint import INTERFACE, interface
+from captioner.engines.positions import count_time
 from curation.ledger import replacing
 from finetune.examples import IGNORED, Encoder
 from finetune.frames import Clips, prepare
@@ -205,7 +206,7 @@ def load_model(recipe: Recipe, checkpoint: str | None = None) -> Any:
             bnb_4bit_compute_dtype=dtype,
         )
     folder = checkpoint or recipe.model
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, **options)
+    model = count_time(AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, **options))
     if recipe.freeze_vision:
         for name, weight in model.model.visual.named_parameters():
             weight.requires_grad = name.startswith("merger")

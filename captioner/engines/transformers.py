@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from captioner.engines.checkpoint import ModelError, chat, check, video_metadata
+from captioner.engines.positions import count_time
 from captioner.engines.vlm import Generation, Request
 
 K = TypeVar("K")
@@ -90,7 +91,7 @@ class TransformersGenerator:
         self._processor = (AutoProcessor if self.video else AutoTokenizer).from_pretrained(
             self.model
         )
-        self._loaded = loaded.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._loaded = count_time(loaded).to("cuda" if torch.cuda.is_available() else "cpu")
 
     def _answer(self, request: Request) -> Generation:
         try:

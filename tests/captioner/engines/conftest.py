@@ -26,5 +26,5 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.build(tmp_path_factory.mktemp("tiny") / "model", vocab=2048)
 
 
-def clip(seed: int = 0, frames: int = 40) -> FrameBatch:
-    return FrameBatch.from_rgb([np.asarray(f) for f in panning(seed, frames, 320, 180)], 25.0)
+def clip(seed: int = 0, frames: int = 40, fps: float = 25.0) -> FrameBatch:
+    return FrameBatch.from_rgb([np.asarray(f) for f in panning(seed, frames, 320, 180)], fps)

@@ -55,6 +55,41 @@ def test_it_is_told_the_time_between_frames(generator: Any) -> None:
     assert float(told[0]) == pytest.approx(video.second_per_grid_ts) == 2 * 90 / 25 / 16
 
 
+@pytest.mark.parametrize("fps", [25.0, 1.0])
+def test_text_stands_after_the_furthest_of_a_video(generator: Any, fps: float) -> None:
+    given = generator.inputs(ask(video=native(clip(fps=fps))))
+    kinds = given["mm_token_type_ids"][0]
+    first = int((kinds == 2).nonzero()[0])
+    after = int((kinds == 2).nonzero()[-1]) + 1
+
+    names = ("input_ids", "mm_token_type_ids", "video_grid_thw", "second_per_grid_ts")
+    model = generator._loaded.model
+    (positions, ahead) = model.get_rope_index(**{name: given[name] for name in names})
+
+    frames = positions[:, 0, first:after]
+    text = positions[:, 0, after:]
+    times = [int(i * 40 / fps / 16 * 2 * 2) for i in range(8)]  # 2 places a second, 2 frames each
+    assert sorted(set((frames[0] - first).tolist())) == sorted(set(times))
+    assert text[:, 0].tolist() == [int(frames.max()) + 1] * 3
+    assert (text[:, 1:] - text[:, :-1] == 1).all()
+    assert int(ahead) == int(text.max()) + 1 - len(kinds)
+
+    padded = {name: given[name] for name in names}
+    for name in ("input_ids", "mm_token_type_ids"):
+        padded[name] = torch_pad(given[name])
+    mask = torch_pad(given["input_ids"] * 0 + 1)
+    again, by = model.get_rope_index(**padded, attention_mask=mask)
+    assert (again[:, 0, : len(kinds)] == positions[:, 0]).all()
+    assert int(by) == int(ahead)
+
+
+def torch_pad(row: Any) -> Any:
+    """With three tokens of padding on the right."""
+    import torch
+
+    return torch.nn.functional.pad(row, (0, 3))
+
+
 def test_a_bad_request_costs_only_itself(generator: Any) -> None:
     answers = generator.generate([ask(), ask(temperature=-1.0, max_tokens=-5), ask()])
 

@@ -75,6 +75,35 @@ def test_greedy_answers_equal_those_of_transformers(
     assert all(answer.tokens == 24 and answer.finish == "length" for answer in answers)
 
 
+def test_every_token_stands_where_transformers_puts_it(
+    generator: VllmGenerator, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+
+    from captioner.engines.transformers import TransformersGenerator
+
+    seen: list[Any] = []
+    positions = Qwen2_5_VLForConditionalGeneration.get_mrope_input_positions
+
+    def spy(*given: Any, **named: Any) -> Any:
+        seen.append(positions(*given, **named))
+        return seen[-1]
+
+    monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "get_mrope_input_positions", spy)
+    # The last is longer than wide: its frames reach further in time than in width.
+    videos = [native(clip(frames=40)), reference(clip()), native(clip(frames=40, fps=1.0))]
+    for video in videos:
+        generator.generate([ask(video=video, max_tokens=1)])
+    other = TransformersGenerator(str(tiny_model), "float32")
+    for video, (found, ahead) in zip(videos, seen, strict=True):
+        given = other.inputs(ask(video=video))
+        names = ("input_ids", "mm_token_type_ids", "video_grid_thw", "second_per_grid_ts")
+        told = {name: given[name] for name in names}
+        expected, by = other._loaded.model.get_rope_index(**told)
+        assert (found == expected[:, 0]).all()
+        assert ahead == int(by)
+
+
 def test_vllm_knows_the_time_between_frames(
     generator: VllmGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
