@@ -2,11 +2,12 @@
 
     python -m eval.synth_figures OUT [--count 4000] [--seed 1]
 
-One second of 16 frames of 168 x 112, of which a small network can learn something in minutes. The
+Four seconds of 16 frames of 112 x 84, of which a small network can learn something in minutes. The
 camera stands still, pans, tilts, rolls or zooms, each move as often as the others; the figure has
-one of four heights, each a shot type, and one of four colours. Writes OUT/clips/*.mp4 and
-OUT/set.jsonl, labels in the form of `eval.testset`. The walls are of fine-grained noise, on which
-any move shows everywhere.
+one of four heights, each a shot type, and one of four colours. The wall is grainy, and painted
+redder to the right and bluer to the ground, so that each move also shows as a change of colours:
+easier than real footage, and on purpose. Writes OUT/clips/*.mp4 and OUT/set.jsonl, labels in the
+form of `eval.testset`.
 """
 
 from __future__ import annotations
@@ -27,9 +28,8 @@ from eval.synth import Rgb, write_video
 from eval.synth_moves import NAMES, past
 from eval.testset import Clip, Labels, SubjectLabel
 
-WIDTH, HEIGHT, FRAMES, FPS = 168, 112, 16, 16.0
+WIDTH, HEIGHT, FRAMES, FPS = 112, 84, 16, 4.0
 
-MOVING = ("pan", "tilt", "roll", "zoom")
 MOVES: tuple[tuple[str, str | None, int], ...] = (
     ("static", None, 0),
     *(
@@ -40,11 +40,14 @@ MOVES: tuple[tuple[str, str | None, int], ...] = (
 )
 """Name, axis and direction."""
 
-SLOWEST, FASTEST = 0.12, 0.5
-"""Share of the frame a second (radians, for roll): 1.3 to 5 pixels a frame."""
+SLOWEST, FASTEST = 0.1, 0.25
+"""Share of the frame a second (radians, for roll): 2.8 to 7 pixels a frame."""
 
 SHOT_TYPES = {"close_up": 1.3, "medium_shot": 0.8, "full_shot": 0.45, "long_shot": 0.2}
 """Height of the figure, as a share of the frame's."""
+
+SHADING, GRAIN = 120, 15
+"""Levels of 255: how far the wall's colour goes from its middle, and the grain's deviation."""
 
 COLOURS = {
     "red": (200, 40, 40),
@@ -112,12 +115,15 @@ def _frames(
 
 
 def _wall(rng: np.random.Generator, width: int, height: int) -> Rgb:
+    """Grain, redder to the right and bluer to the ground, by a different start in each clip."""
     noise = rng.standard_normal((height, width)).astype(np.float32)
-    blurred = cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(1.5, 3.0)))
-    grain = (blurred - blurred.mean()) / blurred.std()
-    tint = rng.uniform(-25, 25, 3) + 45
-    light = np.clip(rng.uniform(100, 150, 3) + grain[..., None] * tint, 0, 255)
-    return np.asarray(light, np.uint8)
+    blurred = cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(1.0, 2.0)))
+    grain = GRAIN * (blurred - blurred.mean()) / blurred.std()
+    across = np.linspace(-1, 1, width, dtype=np.float32)[None, :] * SHADING
+    down = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * SHADING
+    base = rng.uniform(100, 150, 3)
+    wall = np.stack([base[0] + across + grain, base[1] + grain, base[2] + down + grain], -1)
+    return np.asarray(np.clip(wall, 0, 255), np.uint8)
 
 
 def main(
