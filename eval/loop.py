@@ -260,6 +260,13 @@ def _rows_of(source: Source | None, ledger: Ledger) -> list[Row]:
     return ledger.read(ledger.part(source.key))
 
 
+def _cuts(one: Generation, shots: Sequence[Row]) -> int:
+    """Transitions inside a video that was to be one shot. A piece too short for a shot has no row;
+    its frames are missing."""
+    seen = sum(row.transition_in in ("cut", "dissolve", "fade") for row in shots)
+    return max(seen, int(sum(row.frames or 0 for row in shots) < one.frames))
+
+
 def _scored(one: Generation, concept: str, rows: Sequence[Row]) -> Scored:
     shots = [row for row in rows if row.frames is not None]
     longest = max(shots, key=lambda row: (row.frames or 0, -row.shot), default=None)
@@ -270,7 +277,7 @@ def _scored(one: Generation, concept: str, rows: Sequence[Row]) -> Scored:
         for name in MEASURES
         if longest and (value := getattr(longest, name)) is not None and math.isfinite(value)
     }
-    cuts = len(shots) - 1 if shots else None
+    cuts = _cuts(one, shots) if shots else None
     items = compare(one.generation_id, labels_of(one.caption), caption, why).items
     return Scored(one, concept, caption, why, measures, cuts, tuple(items))
 

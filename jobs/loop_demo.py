@@ -63,7 +63,8 @@ def main(
         _run("loop", made, "--real", dataset, "-o", loop, "--engine", "experts", "--pairs")
     weights = folder / "loop-t2v" / "loop_weights.json"
     _run("decide", curated, "--preset", preset, "--from-loop", weights, "--dry-run")
-    print(f"\npages: {', '.join(str(folder / f'loop-{task}' / 'loop.html') for task in TASKS)}")
+    print("\nThe weights of these pipelines are random: they make noise, and misses are expected.")
+    print(f"pages: {', '.join(str(folder / f'loop-{task}' / 'loop.html') for task in TASKS)}")
 
 
 def _render(films: Path) -> None:

@@ -280,7 +280,8 @@ def _unchanged(first: Plane, second: Plane) -> bool:
 def _flicker(batch: FrameBatch, inside: Box | None) -> float | None:
     """The median jump of luma off the straight line between its neighbours: fades and moves follow
     lines, flicker leaps. Among pictures and among pairs, whichever is more, as either may beat in
-    time with the light; not among pictures so far apart that what they show has changed."""
+    time with the light; not among pictures so far apart that what they show has changed. Light that
+    both beat with is not seen: every other frame where all samples are even, as at 30 fps."""
     jumps = []
     means = [_mean(picture.y[::4, ::4], inside) for picture in batch.pictures]
     if len(means) > 2 and (batch.end - batch.start) / len(means) <= _NEIGHBOURS:

@@ -219,21 +219,24 @@ def killed(generations: Path, curated: Path, out: Path) -> int:
 
 
 def test_what_is_broken_is_a_row_with_its_reason(curated: Path, tmp_path: Path) -> None:
-    rows = kept(curated)[:6]
+    rows = kept(curated)[:7]
     folder = tmp_path / "gen"
     (folder / "videos").mkdir(parents=True)
     made = [generation(row, folder) for row in rows]
     write_video(folder / str(made[0].video), shot(1, "pan_right"), FPS)
     (folder / str(made[1].video)).write_bytes(b"no video")
-    # 2: the file is not there. 3: never generated. 4: of another data set. 5: a cut inside.
+    # 2: the file is not there. 3: never generated. 4: of another data set. 5: a cut inside. 6: one
+    # before the last frame, which is too short for a shot.
     changed = {"status": "error", "video": None, "error": "Traceback\nOutOfMemory: on <b>"}
     made[3] = made[3].model_copy(update=changed)
     made[4] = made[4].model_copy(update={"clip_id": "f" * 24, "concept": "unheard <i>of"})
     write_video(folder / str(made[4].video), shot(2, "static"), FPS)
     two_shots(folder / str(made[5].video))
+    made[5] = made[5].model_copy(update={"frames": 50})
+    write_video(folder / str(made[6].video), shot(3, "static")[:8] + shot(9, "static")[:1], FPS)
     write(made, folder)
     facts = loop(folder, curated, tmp_path / "out", code=1)
-    assert (facts["generations"], facts["not_generated"], facts["failed"]) == (6, 1, 2)
+    assert (facts["generations"], facts["not_generated"], facts["failed"]) == (7, 1, 2)
     found = json.loads((tmp_path / "out" / "adherence.json").read_text())
     told = "\n".join(found["problems"])
     for said in (
@@ -244,7 +247,7 @@ def test_what_is_broken_is_a_row_with_its_reason(curated: Path, tmp_path: Path) 
         "concept 'unheard <i>of' has no real clips to compare with",
     ):
         assert said.lower() in told.lower(), told
-    assert found["with_cuts"] == 1
+    assert found["with_cuts"] == 2
     # Too few of each for the weights to move.
     assert set(facts["factors"].values()) == {1.0}
     whole = {one["concept"]: one for one in found["concepts"]}

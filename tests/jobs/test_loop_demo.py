@@ -23,7 +23,7 @@ def run(folder: Path) -> str:
     return done.stdout
 
 
-def test_three_pipelines_are_generated_captioned_scored_and_weighed(tmp_path: Path) -> None:
+def test_three_pipelines_are_generated_captioned_scored_and_weighed_once(tmp_path: Path) -> None:
     first = run(tmp_path)
     for task, count in (("t2v", 15), ("i2v", 6), ("df", 3)):
         assert len(list((tmp_path / f"generated-{task}" / "videos").glob("*.mp4"))) == count
@@ -32,3 +32,8 @@ def test_three_pipelines_are_generated_captioned_scored_and_weighed(tmp_path: Pa
     told = json.loads((tmp_path / "loop-t2v" / "loop_weights.json").read_text())
     assert set(told["factors"]) == {"static", "pan_left", "tilt_up"}
     assert "shares after balancing: " in first
+    assert "misses are expected" in first
+
+    second = run(tmp_path)
+    for count in (15, 6, 3):
+        assert f"0 generated now, {count} there already" in second

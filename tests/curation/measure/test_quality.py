@@ -117,7 +117,7 @@ def test_light_that_flickers_is_told_from_light_that_changes(
 ) -> None:
     frames = list(CLEAN[clean](4)[:40])
     phase = 2 * np.pi / period
-    swings = [_lit(frame, 1 + depth * np.sin(phase * i)) for i, frame in enumerate(frames)]
+    swings = [_lit(frame, 1 + depth * np.cos(phase * i)) for i, frame in enumerate(frames)]
     fades = [_lit(frame, 1 - i / 40) for i, frame in enumerate(frames)]
     steady, faded, flickers = (of(some) for some in (frames, fades, swings))
     assert value(steady.quality_flicker) < 1.5
