@@ -245,9 +245,9 @@ def publish(curated: Path, folder: Path, config: DatasetConfig | None = None) ->
     parts = out.ledger.parts()
     if not parts:
         raise DatasetError(f"{curated} holds no ledger: give the output folder of jobs.curate")
-    with _locked(folder):
+    with locked(folder):
         before = _begin(folder, config)
-        known = _known(folder, before)
+        known = fingerprints(folder, before)
         writers = {
             split: ShardWriter(folder, split, before.revision + 1, config)
             for split in before.splits
@@ -257,7 +257,7 @@ def publish(curated: Path, folder: Path, config: DatasetConfig | None = None) ->
             for part in parts:
                 for row in _kept(part):
                     if (made := tally.take(row, out, folder, config)) is not None:
-                        writers[_split(row, before)].add(made)
+                        writers[split_of(_source(row), before.splits, before.seed)].add(made)
             shards = [shard for writer in writers.values() for shard in writer.close()]
         except BaseException:
             for writer in writers.values():
@@ -275,7 +275,7 @@ def compact(folder: Path, config: DatasetConfig | None = None) -> int:
     """
     config = config or DatasetConfig()
     read_manifest(folder)  # before anything is made in a folder that is no dataset
-    with _locked(folder):
+    with locked(folder):
         before = read_manifest(folder)
         _clear(folder, before)
         after: list[Shard] = []
@@ -460,7 +460,7 @@ def _fingerprint(table: pa.Table) -> list[str]:
     return [hashlib.sha256(repr(sorted(row.items())).encode()).hexdigest()[:16] for row in rows]
 
 
-def _known(folder: Path, manifest: Manifest) -> dict[str, str]:
+def fingerprints(folder: Path, manifest: Manifest) -> dict[str, str]:
     """The clips of a dataset, with their fingerprints."""
     known: dict[str, str] = {}
     for split in manifest.splits:
@@ -488,15 +488,20 @@ def _kept(part: Path) -> Iterator[pa.Table]:
         yield table.slice(i, 1)
 
 
-def _split(row: pa.Table, manifest: Manifest) -> str:
-    """The split of a row's source: each is a part of 0 to 1, and the source's hash falls in one."""
-    source = row["source_sha256"][0].as_py() or row["source"][0].as_py()
-    digest = hashlib.sha256(f"{manifest.seed}:{source}".encode()).digest()
-    at = int.from_bytes(digest[:8]) / 2**64 * sum(manifest.splits.values())
-    for name, share in manifest.splits.items():
+def _source(row: pa.Table) -> str:
+    """What a row's source is known by: the hash of its content, else its path."""
+    return str(row["source_sha256"][0].as_py() or row["source"][0].as_py())
+
+
+def split_of(source: str, shares: Mapping[str, float], seed: int) -> str:
+    """The split of a source: each is a part of 0 to 1, and the hash of seed and source falls in
+    one. `shares` are positive, of any sum."""
+    digest = hashlib.sha256(f"{seed}:{source}".encode()).digest()
+    at = int.from_bytes(digest[:8]) / 2**64 * sum(shares.values())
+    for name, share in shares.items():
         if (at := at - share) < 0:
             return name
-    return next(reversed(manifest.splits))
+    return list(shares)[-1]
 
 
 def _with_video(row: pa.Table, curated: Path, folder: Path, layout: Layout) -> pa.Table:
@@ -559,7 +564,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keep other writers out. Raises DatasetError."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:

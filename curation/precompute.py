@@ -27,9 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from curation.buckets import Bucket, Fit
 from curation.clip_dataset import ClipDataset, Failure, Sample, Task
-from curation.dataset import _known as fingerprints
-from curation.dataset import _locked as locked
-from curation.dataset import read_manifest
+from curation.dataset import fingerprints, locked, read_manifest
 from curation.engine_ray import EnginePool, connect
 from curation.ledger import replacing, sweep
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from captioner.schema import FIELDS, SUBJECT_FIELDS, SUBJECT_TYPES, ShotCaption, Subject, options
 from eval.camera_text import read_camera
@@ -241,6 +241,29 @@ _TYPE, _SUB_TYPE, _TEXT, _MAIN, _SAME = 4.0, 3.0, 2.0, 1.0, 0.01
 """What a shared type, sub-type, each shared text and an equal main flag speak for two subjects
 being one: own choice. The flag alone is no reason to pair them. Every text that is the same, even
 none, decides between pairs that are else alike."""
+
+
+def labels_of(caption: ShotCaption) -> Labels:
+    """What a caption asks for, as labels: fields that say nothing are not asked."""
+    shot: dict[str, Any] = {name: getattr(caption, name) or None for name in SHOT_LABELS}
+    if read_camera(caption.camera_motion) is None:
+        shot["camera_motion"] = None
+    subjects = tuple(map(subject_label, caption.subjects)) or None
+    return Labels.model_validate({**shot, "subjects": subjects})
+
+
+def subject_label(subject: Subject) -> SubjectLabel:
+    """What a caption says of a subject, likewise."""
+    kind = subject.types.type
+    return SubjectLabel(
+        type=kind if kind in SUBJECT_TYPES else None,
+        sub_type=subject.types.sub_type or None,
+        appearance=subject.appearance or None,
+        action=subject.action or None,
+        expression=subject.expression or None,
+        position=subject.position or None,
+        is_main_subject=subject.is_main_subject,
+    )
 
 
 def match(truth: Sequence[SubjectLabel], caption: Sequence[Subject]) -> dict[int, int]:

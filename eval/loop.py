@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from captioner.schema import FIELDS, SUBJECT_TYPES, ShotCaption, Subject, arrow_type
+from captioner.schema import FIELDS, ShotCaption, arrow_type
 from curation.balance import NONE, concepts
 from curation.dataset import MANIFEST, open_shards, read_manifest, read_shard
 from curation.ledger import Ledger, Row, replacing
@@ -30,12 +30,10 @@ from curation.loop_weights import LoopWeights, Seen, intervals
 from curation.output import Output
 from curation.rule_columns import DERIVED, column, inputs, is_fact
 from curation.sources import Source
-from eval.camera_text import read_camera
 from eval.evaluation import read_items, to_json, write_items
-from eval.fields import Item, compare, wilson
+from eval.fields import Item, compare, labels_of, wilson
 from eval.judge import Judge, judge_items
 from eval.scores import Difference, differences
-from eval.testset import SHOT_LABELS, Labels, SubjectLabel
 from generation.ledger import Generation
 
 MEASURES = (
@@ -295,28 +293,6 @@ def _why(one: Generation, row: Row | None) -> str:
 def _last_line(text: str | None) -> str:
     lines = (text or "").strip().splitlines()
     return lines[-1][:300] if lines else "no reason given"
-
-
-def labels_of(caption: ShotCaption) -> Labels:
-    """What a caption asks for, as labels: fields that say nothing are not asked."""
-    shot: dict[str, Any] = {name: getattr(caption, name) or None for name in SHOT_LABELS}
-    if read_camera(caption.camera_motion) is None:
-        shot["camera_motion"] = None
-    subjects = tuple(map(_subject_label, caption.subjects)) or None
-    return Labels.model_validate({**shot, "subjects": subjects})
-
-
-def _subject_label(subject: Subject) -> SubjectLabel:
-    kind = subject.types.type
-    return SubjectLabel(
-        type=kind if kind in SUBJECT_TYPES else None,
-        sub_type=subject.types.sub_type or None,
-        appearance=subject.appearance or None,
-        action=subject.action or None,
-        expression=subject.expression or None,
-        position=subject.position or None,
-        is_main_subject=subject.is_main_subject,
-    )
 
 
 # --- in figures -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from itertools import combinations
 from types import MappingProxyType
 from typing import Any, Literal
 
+from captioner.engines.experts import EXPRESSIONS
 from captioner.experts.camera import AXES, MOVES, CameraMotion, phrase
 from captioner.merge import PAPER
 from captioner.result import FieldSource
@@ -21,13 +22,12 @@ from captioner.schema import (
     FIELDS,
     SHOT_FIELDS,
     SUBJECT_FIELDS,
-    SUBJECT_TYPES,
     ShotCaption,
     Subject,
     SubjectTypes,
     options,
 )
-from eval.fields import SCORERS, match, subject_value
+from eval.fields import SCORERS, match, subject_label, subject_value
 from eval.testset import SHOT_LABELS, Answer, SubjectLabel, Truth, answers
 
 Kind = Literal["human", "experts", "teacher"]
@@ -157,7 +157,7 @@ def paired(listed: Claims, other: Claims) -> dict[int, tuple[int, bool]]:
     main = listed.main
     if other.main_only:
         return {} if main is None or not other.subjects else {main: (0, True)}
-    found = match([_label(one) for one in other.subjects], listed.subjects)
+    found = match([subject_label(one) for one in other.subjects], listed.subjects)
     pairs = {number: (theirs, True) for theirs, number in found.items()}
     if main is None or main in pairs or other.main is None or other.main in found:
         return pairs
@@ -210,19 +210,6 @@ def _asked(
 ) -> Question:
     won = next((kind for kind in precedence[name] if kind in told), None)
     return Question(name, told, won)
-
-
-def _label(subject: Subject) -> SubjectLabel:
-    kind = subject.types.type
-    return SubjectLabel(
-        type=kind if kind in SUBJECT_TYPES else None,
-        sub_type=subject.types.sub_type or None,
-        appearance=subject.appearance or None,
-        action=subject.action or None,
-        expression=subject.expression or None,
-        position=subject.position or None,
-        is_main_subject=subject.is_main_subject,
-    )
 
 
 def _subject(questions: Sequence[Question]) -> dict[str, Any]:
@@ -309,13 +296,6 @@ def _seen(about: Mapping[str, Claim], main_only: bool) -> Subject:
     said["is_main_subject"] = main_only or said.get("is_main_subject") == "true"  # type: ignore[assignment]
     types = SubjectTypes().model_copy(update=kind)
     return Subject().model_copy(update={**said, "types": types})
-
-
-EXPRESSIONS = {
-    "anger": "angry", "disgust": "disgusted", "fear": "afraid", "happiness": "happy",
-    "sadness": "sad", "surprise": "surprised", "neutral": "neutral",
-}  # fmt: skip
-"""The paper's seven classes, in the words of `captioner.engines.experts`."""
 
 
 def in_words(name: str, label: str) -> str:

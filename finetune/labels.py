@@ -11,7 +11,6 @@ precedence a field (`finetune.disagreement`), with the provenance of each field.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +38,7 @@ from captioner.engines.checkpoint import interface
 from captioner.merge import filled
 from captioner.schema import FIELDS, SHOT_FIELDS, ShotCaption, options
 from curation.balance import Balance, BalanceConfig, BalanceError, balance, concepts
-from curation.dataset import MANIFEST, DatasetError, open_shards, read_manifest
+from curation.dataset import MANIFEST, DatasetError, open_shards, read_manifest, split_of
 from curation.ledger import SCHEMA_VERSION, replacing
 from eval.fields import SCORERS
 from eval.predictions import Prediction, pair
@@ -554,16 +553,10 @@ def build(config: LabelsConfig, out: Path) -> Built:
     return built
 
 
-def split_of(source: str, shares: Mapping[Split, float], seed: int) -> Split:
-    """The split of a source, as `curation.dataset` draws it: each split is a part of 0 to 1, and
-    the hash of seed and source falls in one."""
-    digest = hashlib.sha256(f"{seed}:{source}".encode()).digest()
-    there = [(name, shares[name]) for name in SPLITS if shares.get(name)]
-    at = int.from_bytes(digest[:8]) / 2**64 * sum(share for _, share in there)
-    for name, share in there:
-        if (at := at - share) < 0:
-            return name
-    return there[-1][0]
+def _split(clip: Clip, config: LabelsConfig) -> Split:
+    """As the dataset draws it, so that a clip is in the same split of both."""
+    shares: dict[str, float] = {n: config.splits[n] for n in SPLITS if config.splits.get(n)}
+    return cast(Split, split_of(clip.source, shares, config.seed))
 
 
 @dataclass(frozen=True)
@@ -607,7 +600,7 @@ class _Maker:
                 name: Provenance(source=by.source, confidence=by.confidence)
                 for name, by in resolved.sources().items()
             },
-            split=split_of(clip.source, self.config.splits, self.config.seed),
+            split=_split(clip, self.config),
         )
 
     def claims(self, clip: Clip) -> dict[Kind, Claims]:
@@ -761,7 +754,7 @@ def _apart(clips: Sequence[Clip], built: Built) -> list[Clip]:
     """The clips without those that have a near-duplicate in a smaller split: what is measured on
     test and validation is to be new to the model, and they are small, so training gives way."""
     config = built.config
-    split = {clip.clip_id: split_of(clip.source, config.splits, config.seed) for clip in clips}
+    split = {clip.clip_id: _split(clip, config) for clip in clips}
     if len(set(split.values())) < 2:
         return list(clips)
     gone: dict[str, str] = {}

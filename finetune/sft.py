@@ -57,7 +57,8 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training did. `losses` are (step, nats a token of answer) as logged."""
+    """What a training did. `losses` are (step, nats a token of answer) as logged; time and rate are
+    of the last start, where it was stopped and went on."""
 
     checkpoints: tuple[Path, ...]
     losses: tuple[tuple[int, float], ...]
@@ -104,6 +105,8 @@ def train(recipe: Recipe, labels: Path, out: Path) -> Trained:
     seconds, cpu_seconds = time.monotonic() - begun, time.process_time() - cpu
     history = trainer.state.log_history
     done = trainer.state.global_step - before
+    if not done and (out / REPORT).is_file():
+        return read_report(out)  # it had ended: its own figures stand
     tokens = sum(example.tokens for example in data.train) / len(data.train)
     trained = Trained(
         checkpoints=tuple(checkpoints(out)),

@@ -10,18 +10,16 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
-from typing import Any
 
 from captioner.engine_config import EngineConfig
 from captioner.handover import Prepared
 from captioner.result import CaptionResult
-from captioner.schema import SUBJECT_TYPES, ShotCaption, Subject
 from curation.engine_process import EngineProcess
-from eval.camera_text import read_camera
 from eval.evaluation import Evaluation, evaluate
+from eval.fields import labels_of
 from eval.judge import SimilarityJudge
 from eval.predictions import Paired, Prediction, read_predictions
-from eval.testset import Clip, Labels, SubjectLabel, Truth
+from eval.testset import Clip, Truth
 from finetune.frames import Clips
 from finetune.labels import Target
 
@@ -94,12 +92,7 @@ def score(targets: Sequence[Target], said: Sequence[Prediction]) -> Evaluation:
 
 def truth(target: Target) -> Truth:
     """A target as a line of a test set: what it says is right, what is empty is not asked."""
-    caption = target.caption
-    subjects = tuple(_subject(one) for one in caption.subjects) or None
-    told: dict[str, Any] = {name: getattr(caption, name) or None for name in _SHOT_LABELS}
-    if read_camera(caption.camera_motion) is None:
-        told["camera_motion"] = None  # words that tell no move cannot be compared
-    labels = Labels(subjects=subjects, **told)
+    labels = labels_of(target.caption)
     clip = Clip(
         clip_id=target.clip_id,
         path=target.video,
@@ -110,17 +103,3 @@ def truth(target: Target) -> Truth:
         labels=labels,
     )
     return Truth(clip, Path(target.video), labels, raters=1)
-
-
-_SHOT_LABELS = tuple(name for name in ShotCaption.model_fields if name != "subjects")
-
-
-def _subject(subject: Subject) -> SubjectLabel:
-    texts = ("appearance", "action", "expression", "position")
-    known = subject.types.type if subject.types.type in SUBJECT_TYPES else None
-    return SubjectLabel(
-        type=known,
-        sub_type=subject.types.sub_type or None,
-        is_main_subject=subject.is_main_subject,
-        **{name: getattr(subject, name) or None for name in texts},
-    )

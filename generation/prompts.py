@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from captioner.schema import ShotCaption
 from curation.clip_frames import Choice, Range, Video, read_frames
@@ -30,7 +29,7 @@ from curation.dataset import (
     read_manifest,
     read_shard,
 )
-from curation.layouts.clips import FileMedia, Media, ShardMedia
+from curation.layouts.clips import FileMedia, Media, ShardMedia, places_of
 from curation.ledger_columns import read_columns
 from curation.output import Output
 from generation.config import Task
@@ -238,7 +237,7 @@ class _Rows:
     def read(self, wanted: set[str]) -> Iterator[tuple[dict[str, Any], RealClip]]:
         """The wanted clips, whole."""
         for part in self._parts:
-            places = _places(part) if self._layout == "embedded" else None
+            places = list(places_of(part)) if self._layout == "embedded" else None
             extra = {None: ["clip"], "virtual": []}.get(self._layout, ["video.path", "video_bytes"])
             for number, row in enumerate(self._table(part, [*_WHOLE, *extra]).to_pylist()):
                 if row["clip_id"] in wanted:
@@ -267,10 +266,3 @@ class _Rows:
             (crop[0], crop[1], crop[2], crop[3]) if crop else None,
         )
         return RealClip(None, Path(row["source"]), bounds)
-
-
-def _places(shard: Path) -> list[tuple[int, int]]:
-    """Row group and row in it, of each row of a shard."""
-    metadata = pq.read_metadata(shard)
-    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    return [(group, row) for group, rows in enumerate(groups) for row in range(rows)]

@@ -77,7 +77,7 @@ class ExpertsEngine:
         )
 
 
-_EXPRESSIONS = {
+EXPRESSIONS = {
     "anger": "angry",
     "disgust": "disgusted",
     "fear": "afraid",
@@ -86,11 +86,12 @@ _EXPRESSIONS = {
     "surprise": "surprised",
     "neutral": "neutral",
 }
+"""Words of a caption for the classes of the FER network."""
 
 
 def _subject(seen: SubjectSighting, expression: Expression | None) -> Subject:
     is_face = seen.is_main_subject and seen.type == "Human"
-    said = f"The expression is {_EXPRESSIONS[expression.name]}." if expression and is_face else ""
+    said = f"The expression is {EXPRESSIONS[expression.name]}." if expression and is_face else ""
     return Subject(
         TYPES=SubjectTypes(type=seen.type, sub_type=seen.sub_type),
         appearance=seen.appearance,

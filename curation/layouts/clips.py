@@ -188,11 +188,11 @@ def _of_dataset(folder: Path, kind: CaptionKind, split: str | None) -> Iterator[
         if manifest.layout == "files":
             yield from _from_files([(row, row["video"]["path"]) for row in rows], folder, kind)
             continue
-        for row, place in zip(rows, _places(path), strict=True):
+        for row, place in zip(rows, places_of(path), strict=True):
             yield _from_shard(row, ShardMedia(path, *place, row["video_bytes"]), kind)
 
 
-def _places(shard: Path) -> Iterator[tuple[int, int]]:
+def places_of(shard: Path) -> Iterator[tuple[int, int]]:
     """Row group and row in it, of each row of a shard."""
     metadata = pq.read_metadata(shard)
     for group in range(metadata.num_row_groups):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from captioner.schema import ShotCaption
 from curation.layouts.clips import FileMedia
 from curation.loop_weights import next_weights
-from eval.fields import compare
+from eval.fields import compare, labels_of
 from eval.judge import SimilarityJudge, judge_items
 from eval.loop import (
     MEASURES,
@@ -25,7 +25,6 @@ from eval.loop import (
     changed,
     concept_lines,
     field_lines,
-    labels_of,
     markdown,
     measure_lines,
     median_difference,

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.schema import ShotCaption
-from eval.loop import Real, Scored, labels_of
+from eval.fields import labels_of
+from eval.loop import Real, Scored
 from eval.preferences import MOTION_MARGIN, make_pairs, write_pairs
 from tests.eval.test_loop import REAL, scored
 

@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioner.engines import experts as experts_engine
 from captioner.engines.checkpoint import interface
+from captioner.engines.experts import EXPRESSIONS
 from captioner.experts.camera import MOVES
 from captioner.merge import filled
 from captioner.result import FieldSource
 from captioner.schema import FIELDS, SHOT_FIELDS, ShotCaption, json_schema, options
-from curation.dataset import DatasetConfig, Manifest, _split, publish
+from curation.dataset import DatasetConfig, publish
 from curation.ledger import Row, clip_id
 from curation.measure.embedding import DIMENSIONS
 from curation.output import Output
@@ -47,7 +46,6 @@ from finetune.labels import (
     build,
     make_config,
     read_targets,
-    split_of,
     write_targets,
 )
 from tests.curation.curated import Film, curate
@@ -266,7 +264,7 @@ def test_moves_in_words_mean_the_same(move: str) -> None:
 
 
 def test_expressions_are_in_the_experts_words() -> None:
-    for name, word in experts_engine._EXPRESSIONS.items():
+    for name, word in EXPRESSIONS.items():
         assert in_words("expression", name) == f"The expression is {word}."
         assert SCORERS["expression"].normal(f"The expression is {word}.") == name
 
@@ -439,14 +437,6 @@ def made(out: Path, **config: Any) -> tuple[Built, list[Target]]:
 
 def why(built: Built) -> Counter[str]:
     return Counter(one.why for one in built.left_out)
-
-
-@given(st.integers(0, 2**64 - 1), st.text("0123456789abcdef", min_size=1, max_size=64))
-def test_splits_are_drawn_as_the_dataset_draws_them(seed: int, source: str) -> None:
-    shares: dict[Split, float] = {"train": 0.6, "validation": 0.3, "test": 0.1}
-    manifest = Manifest(schema_version="", layout="files", splits=dict(shares), seed=seed)
-    table = pa.table({"source_sha256": [source], "source": ["a"]})
-    assert split_of(source, shares, seed) == _split(table, manifest)
 
 
 def test_no_source_is_in_two_splits(films: Path, tmp_path: Path) -> None:
