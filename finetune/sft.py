@@ -83,6 +83,9 @@ class Data:
 def train(recipe: Recipe, labels: Path, out: Path) -> Trained:
     """Train on the targets in `labels`, or go on with what was begun in `out`.
 
+    Where several processes cannot share the last batch of an epoch evenly, it is filled up with
+    clips of the epoch's beginning (accelerate's `even_batches`).
+
     Writes out/checkpoint-N, out/training.json and out/skipped.jsonl. Raises RecipeError,
     TargetError and ModelError for what a user can mend, and TrainingError when the loss is no
     number or a checkpoint cannot be written.
