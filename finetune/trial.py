@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
+from itertools import islice
 from pathlib import Path
 
 from captioner.engine_config import EngineConfig
@@ -41,9 +42,7 @@ def caption(
         into.parent.mkdir(parents=True, exist_ok=True)
         with EngineProcess(config) as engine, into.open("a", encoding="utf-8") as file:
             waiting = iter(missing)
-            asked = {
-                engine.submit(_prepared(one, clips)): one for one, _ in zip(waiting, range(WIDTH))
-            }
+            asked = {engine.submit(_prepared(one, clips)): one for one in islice(waiting, WIDTH)}
             while asked:
                 done = next(as_completed(asked))
                 target = asked.pop(done)

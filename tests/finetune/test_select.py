@@ -58,7 +58,10 @@ def _finish(checkpoint: Path) -> None:
     (checkpoint / INTERFACE).write_text(json.dumps(interface("native")))
 
 
-def test_the_one_that_knows_the_answers_is_chosen(out: Path, validation: Path) -> None:
+def test_the_one_that_knows_the_answers_is_chosen(
+    out: Path, validation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.trial.WIDTH", 1)  # one waits while the other is asked
     choice = choose(out, validation, "transformers")
 
     assert choice.best.checkpoint == "checkpoint-4"
