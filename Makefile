@@ -7,7 +7,7 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python -m jobs.demo
 
-# An hour: trains a tiny captioner from a random start, and shows what it learnt.
+# Half an hour: trains a tiny captioner from a random start, and shows what it learnt.
 finetune-demo: models
 	$(BIN)/python -m jobs.finetune_demo
 

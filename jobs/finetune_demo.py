@@ -2,7 +2,7 @@
 
 Rendered clips of known camera moves and shot types, targets, training, the choice of a checkpoint:
 the commands of a real fine-tuning on a model small enough for two CPU cores. What it learnt is
-measured on the test split, before and after, and by both engines. About an hour; the same command
+measured on the test split, before and after, and by both engines. Half an hour; the same command
 goes on where it was stopped.
 """
 
