@@ -87,7 +87,7 @@ def _compare(recipe: Recipe, start: Path, best: Path, labels: Path, out: Path) -
     reference = _captions("transformers", recipe, best, targets, clips, out / "test")
     for line in _table(score(few, before), score(targets, after)):
         print(line)
-    same = sum(one.caption == two.caption for one, two in zip(after, reference))
+    same = sum(one.caption == two.caption for one, two in zip(after, reference, strict=True))
     print(f"vllm and transformers give the same caption of {same} of {len(targets)} clips")
 
 
