@@ -31,6 +31,9 @@ CONTEXT = 32_768
 MEMORY = 0.9
 """Share of a GPU's memory that vLLM takes by default, in its own documentation."""
 
+FREE_MEMORY = 0.8
+"""Share of a machine's free memory that it takes without a GPU; others may start meanwhile."""
+
 MAX_RESTARTS = 3
 """Deaths of the engine, one after another without an answer between, after which it stays dead."""
 
@@ -45,7 +48,7 @@ class VllmOptions:
     `tensor_parallel` GPUs share the weights, `data_parallel` copies share the requests,
     `quantization` names how the weights are packed (awq, fp8; None: as the checkpoint says),
     `running` requests are decoded together, `context` is in tokens, `gpu_memory` a share of the
-    GPU's (None: 0.9; where there is none, 0.9 of the memory that is free). `eager` spares the
+    GPU's (None: 0.9; where there is none, 0.8 of the memory that is free). `eager` spares the
     compilation at start and makes every step slower. `more` goes to vLLM's EngineArgs as it is,
     and wins.
     """
@@ -271,7 +274,7 @@ def _memory_share() -> float:
     if not current_platform.is_cpu():
         return MEMORY
     memory = psutil.virtual_memory()
-    return float(MEMORY * memory.available / memory.total)
+    return float(FREE_MEMORY * memory.available / memory.total)
 
 
 def installed_version() -> str:
