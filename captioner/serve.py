@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from captioner.engines.checkpoint import MIN_CONTEXT, ModelError, check
-from captioner.engines.vllm import CONTEXT, DECODING, installed_version
+from captioner.engines.vllm import CONTEXT, DECODING, installed_version, memory_share
 
 KEY_VARIABLE = "SKYCAPTIONER_API_KEY"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -36,6 +36,7 @@ def arguments(
     return [
         *("--host", host, "--port", str(port)),
         *("--max-model-len", str(context)),
+        *("--gpu-memory-utilization", f"{memory_share():.2f}"),
         *("--structured-outputs-config", json.dumps(dict(DECODING))),
         # Else the server takes no times of frames, and to the model all clips have 1 frame/s.
         *(("--trust-request-mm-kwargs", *_ONE_VIDEO) if video else ()),

@@ -202,7 +202,7 @@ class VllmGenerator:
             "tensor_parallel_size": given.tensor_parallel,
             "data_parallel_size": given.data_parallel,
             "quantization": given.quantization,
-            "gpu_memory_utilization": given.gpu_memory or _memory_share(),
+            "gpu_memory_utilization": given.gpu_memory or memory_share(),
             "enforce_eager": given.eager,
             "enable_prefix_caching": True,
             # 4 GiB for frames that are seen once.
@@ -265,13 +265,14 @@ DECODING: Mapping[str, Any] = {"backend": "guidance", "disable_any_whitespace": 
 guidance holds. Without the second a model may write blanks between the fields until it is cut."""
 
 
-def _memory_share() -> float:
+def memory_share() -> float:
     """Of the GPU's memory; vLLM takes it for a share of the machine's where there is no GPU, and
     does not start when others hold what it asks for."""
     import psutil
-    from vllm.platforms import current_platform
 
-    if not current_platform.is_cpu():
+    from captioner.engine_config import has_gpu
+
+    if has_gpu():
         return MEMORY
     memory = psutil.virtual_memory()
     return float(FREE_MEMORY * memory.available / memory.total)
