@@ -7,6 +7,7 @@ back and forth is small: a video travels encoded.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -79,28 +80,57 @@ class RayEngine:
     def _made(self, works: Iterable[Work], actors: list[Any]) -> Iterator[Made]:
         import ray
 
-        idle = list(actors)
+        idle, waiting = list(actors), ((work, 1) for work in works)
+        following = next(waiting, None)
+        again: list[tuple[Work, int]] = []
         running: dict[Any, tuple[Any, Work, int]] = {}
-        waiting = iter(works)
-        work = next(waiting, None)
-        while work is not None or running:
-            if work is not None and idle:
+        restarting: dict[Any, tuple[Any, int]] = {}
+        while running or again or following:
+            if idle and (again or following):
                 actor = idle.pop()
-                running[actor.make.remote(work)] = (actor, work, 1)
-                work = next(waiting, None)
+                if again:
+                    work, attempt = again.pop()
+                elif following:
+                    (work, attempt), following = following, next(waiting, None)
+                running[actor.make.remote(work)] = (actor, work, attempt)
                 continue
-            [done], _ = ray.wait(list(running), num_returns=1)
-            actor, made_of, attempt = running.pop(done)
+            if not running and not restarting:
+                raise GenerationOptionError("every model died as it loaded")
+            [done], _ = ray.wait([*running, *restarting], num_returns=1)
+            if done in restarting:
+                idle += self._restarted(done, restarting)
+                continue
+            actor, work, attempt = running.pop(done)
             try:
                 yield ray.get(done)
+                idle.append(actor)
+                continue
             except ray.exceptions.RayActorError as error:
-                if attempt < ATTEMPTS:
-                    running[actor.make.remote(made_of)] = (actor, made_of, attempt + 1)
-                    continue
                 line = " ".join(str(error).split())[:500]
+            restarting[actor.refusal.remote()] = (actor, 1)
+            if attempt < ATTEMPTS:
+                again.append((work, attempt + 1))
+            else:
                 reason = f"the process that generated it died, {attempt} times ({line})"
-                yield failed(made_of, reason, self.name, self.config, self.config_hash)
-            idle.append(actor)
+                yield failed(work, reason, self.name, self.config, self.config_hash)
+
+    def _restarted(self, done: Any, restarting: dict[Any, tuple[Any, int]]) -> list[Any]:
+        """The actor when it answers again; else it is asked anew, or given up as it only dies."""
+        import ray
+
+        actor, tried = restarting.pop(done)
+        try:
+            if (refused := ray.get(done)) is not None:
+                raise GenerationOptionError(refused)
+        except ray.exceptions.ActorUnavailableError:
+            time.sleep(0.1)  # on its way, and no task reaches it
+        except ray.exceptions.RayActorError:
+            tried += 1
+        else:
+            return [actor]
+        if tried <= ATTEMPTS:
+            restarting[actor.refusal.remote()] = (actor, tried)
+        return []
 
 
 class _Actor:
