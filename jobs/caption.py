@@ -17,6 +17,8 @@ from typing import Annotated
 
 import typer
 
+from jobs import options
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -72,52 +74,33 @@ def caption(
     engine: Annotated[
         EngineName, typer.Option(help="What captions; auto is the best that runs here.")
     ] = EngineName.auto,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Folder or hub name of the model; SkyCaptioner-V1 by default."),
-    ] = None,
-    endpoint: Annotated[
-        str | None, typer.Option(help="URL of an OpenAI-compatible server, for --engine server.")
-    ] = None,
+    model: options.Model = None,
+    endpoint: options.Endpoint = None,
     policy: Annotated[
         Policy, typer.Option(help="Frames as they are, or as the released script took them.")
     ] = Policy.native,
     temperature: Annotated[
         float | None, typer.Option(min=0, max=2, help="How freely a model answers.")
     ] = None,
-    merge: Annotated[
-        str | None,
-        typer.Option(help="Experts beside a model: paper, or camera_motion=expert>0.8,..."),
-    ] = None,
+    merge: options.Merge = None,
     fusion: Annotated[
         Fusion, typer.Option(help="What writes the prose: a template, or the model.")
     ] = Fusion.template,
     window: Annotated[
         float | None, typer.Option(help="Seconds that a model sees at a time; longer is merged.")
     ] = None,
-    vllm: Annotated[
-        list[str] | None,
-        typer.Option(help="An option of vLLM, such as tensor_parallel=2, quantization=awq."),
-    ] = None,
+    vllm: options.Vllm = None,
     detector: Annotated[
         Detector, typer.Option(help="PySceneDetect's detector that proposes cuts.")
     ] = Detector.adaptive,
-    min_shot: Annotated[
-        float, typer.Option(min=0, help="Seconds; a shorter piece is no shot.")
-    ] = 0.25,
-    max_shot: Annotated[
-        float | None, typer.Option(min=1, help="Seconds; a longer shot is split.")
-    ] = None,
+    min_shot: options.MinShot = 0.25,
+    max_shot: options.MaxShot = None,
     formats: Annotated[
         list[Format] | None,
         typer.Option("--format", help="Also captions.csv, or .json / .txt beside each video."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default one a core.")
-    ] = None,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Run on the Ray cluster that this is part of.")
-    ] = False,
+    workers: options.Workers = None,
+    ray: options.OnRay = False,
     engines: Annotated[
         int | None, typer.Option(min=1, help="On Ray: engines at most; by default one a GPU.")
     ] = None,
@@ -128,10 +111,7 @@ def caption(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how long it would take.")
     ] = False,
-    table: Annotated[
-        bool | None,
-        typer.Option("--table/--json", help="What to print at the end; JSON when piped."),
-    ] = None,
+    table: options.AsTable = None,
 ) -> None:
     """Caption videos, shot by shot.
 
@@ -152,7 +132,7 @@ def caption(
     from jobs import console
 
     started = time.monotonic()
-    table = console.is_terminal() if table is None else table
+    table = options.as_table(table)
     out = Output(output)
     try:
         scan = ScanConfig(detector.value if split else "none", min_shot, max_shot, window)
@@ -205,8 +185,7 @@ def caption(
     except EngineLostError as error:
         console.fail(f"{console.last_line(str(error))}; what is finished is kept, run it again")
     except OSError as error:
-        reason = error.strerror or str(error)
-        console.fail(f"{error.filename or output}: {reason}; mend that and run it again to go on")
+        console.fail_on(error, output)
     except KeyboardInterrupt:
         console.stop("stopped; the same command goes on from here")
     console.print_result(summary, rows, out, table)

@@ -46,6 +46,12 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def fail_on(error: OSError, where: object) -> NoReturn:
+    """What cannot be read or written: its name, or `where`, and why."""
+    reason = error.strerror or str(error)
+    fail(f"{error.filename or where}: {reason}; mend that and run it again to go on")
+
+
 def stop(message: str) -> NoReturn:
     """Ctrl-C: say so and leave at once; workers follow their parent."""
     typer.echo(f"\n{_job()}: {message}", err=True)
@@ -259,8 +265,3 @@ def field_values(caption: ShotCaption, field: str) -> list[str]:
 
 def _short(text: str) -> str:
     return text if len(text) <= 28 else text[:27] + "…"
-
-
-def is_terminal() -> bool:
-    """Whether what is printed goes to a terminal."""
-    return sys.stdout.isatty()

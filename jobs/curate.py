@@ -18,6 +18,7 @@ from typing import Annotated
 
 import typer
 
+from jobs import options
 from jobs.caption import Detector, EngineName
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -52,21 +53,10 @@ def curate(
         Captions, typer.Option(help="Which clips to caption: those that the rules keep.")
     ] = Captions.kept,
     engine: Annotated[EngineName, typer.Option(help="What captions.")] = EngineName.auto,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Folder or hub name of the model; SkyCaptioner-V1 by default."),
-    ] = None,
-    endpoint: Annotated[
-        str | None, typer.Option(help="URL of an OpenAI-compatible server, for --engine server.")
-    ] = None,
-    merge: Annotated[
-        str | None,
-        typer.Option(help="Experts beside a model: paper, or camera_motion=expert>0.8,..."),
-    ] = None,
-    vllm: Annotated[
-        list[str] | None,
-        typer.Option(help="An option of vLLM, such as tensor_parallel=2, quantization=awq."),
-    ] = None,
+    model: options.Model = None,
+    endpoint: options.Endpoint = None,
+    merge: options.Merge = None,
+    vllm: options.Vllm = None,
     clips: Annotated[
         bool, typer.Option("--clips/--no-clips", help="Write the kept clips, or only their rows.")
     ] = True,
@@ -75,21 +65,13 @@ def curate(
     detector: Annotated[
         Detector, typer.Option(help="PySceneDetect's detector that proposes cuts.")
     ] = Detector.adaptive,
-    min_shot: Annotated[
-        float, typer.Option(min=0, help="Seconds; a shorter piece is no shot.")
-    ] = 0.25,
-    max_shot: Annotated[
-        float | None, typer.Option(min=1, help="Seconds; a longer shot is split.")
-    ] = None,
+    min_shot: options.MinShot = 0.25,
+    max_shot: options.MaxShot = None,
     segment: Annotated[
         float, typer.Option(min=10, help="Seconds of film that one process scans at a time.")
     ] = 300.0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default one a core.")
-    ] = None,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Run on the Ray cluster that this is part of.")
-    ] = False,
+    workers: options.Workers = None,
+    ray: options.OnRay = False,
     time_limit: Annotated[
         float, typer.Option(min=1, help="Seconds that a stage may take for one clip.")
     ] = 300.0,
@@ -102,10 +84,7 @@ def curate(
     ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Cores of the plan.")] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Price of a core-hour.")] = None,
-    table: Annotated[
-        bool | None,
-        typer.Option("--table/--json", help="What to print at the end; JSON when piped."),
-    ] = None,
+    table: options.AsTable = None,
 ) -> None:
     """Turn raw video into a filtered, cropped, deduplicated, balanced set of clips.
 
@@ -142,7 +121,7 @@ def curate(
     from jobs.curate_console import print_plan, print_result, summarise
 
     started = time.monotonic()
-    table = console.is_terminal() if table is None else table
+    table = options.as_table(table)
     try:
         known = load_facts(facts)
         chosen = preset_for(preset, known)
@@ -201,8 +180,7 @@ def curate(
     except EngineLostError as error:
         console.fail(f"{console.last_line(str(error))}; what is finished is kept, run it again")
     except OSError as error:
-        reason = error.strerror or str(error)
-        console.fail(f"{error.filename or output}: {reason}; mend that and run it again to go on")
+        console.fail_on(error, output)
     except KeyboardInterrupt:
         console.stop("stopped; the same command goes on from here")
     print_result(summary, out, table)

@@ -8,12 +8,13 @@ the small shards that this leaves behind.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+
+from jobs import options
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -44,9 +45,7 @@ def dataset(
     compact: Annotated[
         bool, typer.Option("--compact", help="Merge small shards; alone, adds nothing.")
     ] = False,
-    table: Annotated[
-        bool | None, typer.Option("--table/--json", help="What to print; JSON when piped.")
-    ] = None,
+    table: options.AsTable = None,
 ) -> None:
     """Publish kept clips as a Parquet dataset, or add them to one.
 
@@ -86,7 +85,7 @@ def dataset(
             err=True,
         )
     known = manifest.statistics
-    if sys.stdout.isatty() if table is None else table:
+    if options.as_table(table):
         typer.echo(
             f"{done.added:,} clips added, {done.present:,} there already, "
             f"{len(done.changed):,} changed, {len(done.refused):,} refused"

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+from jobs import options
 
 if TYPE_CHECKING:
     from curation.balance import Balance
@@ -42,10 +43,7 @@ def decide(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change; write nothing.")
     ] = False,
-    table: Annotated[
-        bool | None,
-        typer.Option("--table/--json", help="What to print; JSON when piped."),
-    ] = None,
+    table: options.AsTable = None,
 ) -> None:
     """Apply a preset's rules to a finished ledger, without the videos.
 
@@ -107,7 +105,7 @@ def decide(
         "parts_rewritten": rewritten,
         "wall_seconds": round(time.monotonic() - started, 3),
     }
-    if sys.stdout.isatty() if table is None else table:
+    if options.as_table(table):
         _print_table(counts, facts)
     else:
         typer.echo(json.dumps(facts))

@@ -14,6 +14,8 @@ from typing import Annotated, cast
 
 import typer
 
+from jobs import options
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -42,9 +44,7 @@ def export(
         str | None, typer.Option(help="Split of the dataset; train by default.")
     ] = None,
     shard_mb: Annotated[float, typer.Option(min=0.1, help="Size of a tar.")] = 512.0,
-    table: Annotated[
-        bool | None, typer.Option("--table/--json", help="What to print; JSON when piped.")
-    ] = None,
+    table: options.AsTable = None,
 ) -> None:
     """Export clips in the layout that a trainer reads.
 
@@ -74,8 +74,7 @@ def export(
     except (DatasetError, ExportError, LedgerError) as error:
         console.fail(str(error))
     except OSError as error:
-        reason = error.strerror or str(error)
-        console.fail(f"{error.filename or output}: {reason}; mend that and run it again to go on")
+        console.fail_on(error, output)
     except KeyboardInterrupt:
         console.stop("stopped; the same command goes on from here")
     facts = {
@@ -87,7 +86,7 @@ def export(
         "reasons": report.reasons,
         "files_changed": changed,
     }
-    if not (console.is_terminal() if table is None else table):
+    if not options.as_table(table):
         typer.echo(json.dumps(facts))
         return
     typer.echo(

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from jobs import options
+
 if TYPE_CHECKING:
     from generation.ledger import Generation
     from generation.run_ray import Load
@@ -94,12 +96,8 @@ def generate(
     retry: Annotated[
         bool, typer.Option("--retry", help="Also generate anew what failed before.")
     ] = False,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Run on the Ray cluster that this is part of.")
-    ] = False,
-    table: Annotated[
-        bool | None, typer.Option("--table/--json", help="What to print; JSON when piped.")
-    ] = None,
+    ray: options.OnRay = False,
+    table: options.AsTable = None,
 ) -> None:
     """Generate videos of a dataset's captions.
 
@@ -189,11 +187,10 @@ def generate(
     except (LedgerError, OutputInUseError) as error:
         console.fail(str(error))
     except OSError as error:
-        reason = error.strerror or str(error)
-        console.fail(f"{error.filename or output}: {reason}; mend that and run it again to go on")
+        console.fail_on(error, output)
     except KeyboardInterrupt:
         console.stop("stopped; the same command goes on from here")
-    if console.is_terminal() if table is None else table:
+    if options.as_table(table):
         _print_table(facts, output)
     else:
         typer.echo(json.dumps(facts))

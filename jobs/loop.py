@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs import options
 from jobs.caption import EngineName
 from jobs.evaluate import JudgeName
 
@@ -56,21 +57,10 @@ def loop(
     engine: Annotated[
         EngineName, typer.Option(help="What captions: the engine that captioned the data.")
     ] = EngineName.auto,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Folder or hub name of the model; SkyCaptioner-V1 by default."),
-    ] = None,
-    endpoint: Annotated[
-        str | None, typer.Option(help="URL of an OpenAI-compatible server, for --engine server.")
-    ] = None,
-    merge: Annotated[
-        str | None,
-        typer.Option(help="Experts beside a model: paper, or camera_motion=expert>0.8,..."),
-    ] = None,
-    vllm: Annotated[
-        list[str] | None,
-        typer.Option(help="An option of vLLM, such as tensor_parallel=2, quantization=awq."),
-    ] = None,
+    model: options.Model = None,
+    endpoint: options.Endpoint = None,
+    merge: options.Merge = None,
+    vllm: options.Vllm = None,
     judge: Annotated[
         JudgeName, typer.Option(help="Who rules on free text.")
     ] = JudgeName.similarity,
@@ -79,15 +69,9 @@ def loop(
     ] = None,
     judge_model: Annotated[str | None, typer.Option(help="Its name there.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstraps.")] = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default one a core.")
-    ] = None,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Run on the Ray cluster that this is part of.")
-    ] = False,
-    table: Annotated[
-        bool | None, typer.Option("--table/--json", help="What to print; JSON when piped.")
-    ] = None,
+    workers: options.Workers = None,
+    ray: options.OnRay = False,
+    table: options.AsTable = None,
 ) -> None:
     """Caption what a model generated, score it against its prompts, and weigh the next dataset.
 
@@ -213,11 +197,10 @@ def loop(
     except EngineLostError as error:
         console.fail(f"{console.last_line(str(error))}; what is finished is kept, run it again")
     except OSError as error:
-        reason = error.strerror or str(error)
-        console.fail(f"{error.filename or output}: {reason}; mend that and run it again to go on")
+        console.fail_on(error, output)
     except KeyboardInterrupt:
         console.stop("stopped; the same command goes on from here")
-    if console.is_terminal() if table is None else table:
+    if options.as_table(table):
         _print(found, output, pairs)
     else:
         typer.echo(json.dumps(facts))

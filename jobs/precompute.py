@@ -14,6 +14,8 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from jobs import options
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 _SHOWN = 20
@@ -60,15 +62,11 @@ def precompute(
     shard_clips: Annotated[
         int, typer.Option(min=1, help="Clips a shard: what a killed run may lose.")
     ] = 64,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Run on the Ray cluster that this is part of.")
-    ] = False,
+    ray: options.OnRay = False,
     actors: Annotated[
         int | None, typer.Option(min=1, help="Encoders on Ray; by default one a GPU.")
     ] = None,
-    table: Annotated[
-        bool | None, typer.Option("--table/--json", help="What to print; JSON when piped.")
-    ] = None,
+    table: options.AsTable = None,
 ) -> None:
     """Store VAE latents and text features of a dataset's clips.
 
@@ -83,8 +81,8 @@ def precompute(
     from curation.buckets import BucketError, Fit, make_buckets
     from curation.clip_dataset import ClipError, Task
     from curation.dataset import DatasetError
-    from curation.engine_ray import EnginePool, cluster_gpus, connect
     from curation.precompute import Model, PrecomputeConfig, PrecomputeError
+    from curation.engine_ray import EnginePool, cluster_gpus, connect
     from curation.precompute import precompute as make
     from jobs import console
 
@@ -127,8 +125,7 @@ def precompute(
     except (PrecomputeError, BucketError, ClipError, DatasetError) as error:
         console.fail(str(error))
     except OSError as error:
-        reason = error.strerror or str(error)
-        console.fail(f"{error.filename or output}: {reason}; mend that and run it again to go on")
+        console.fail_on(error, output)
     except KeyboardInterrupt:
         console.stop("stopped; the same command goes on from here")
     failed = done.missing.failed
@@ -136,7 +133,7 @@ def precompute(
         typer.echo(f"precompute: clip {clip} failed: {why}", err=True)
     if len(failed) > _SHOWN:
         typer.echo(f"precompute: and {len(failed) - _SHOWN:,} more", err=True)
-    if console.is_terminal() if table is None else table:
+    if options.as_table(table):
         typer.echo(
             f"{done.added:,} clips added, {done.present:,} there already, {len(failed):,} failed"
         )
