@@ -32,14 +32,12 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from curation.balance import BalanceConfig, Factor
+from curation.interval import wilson
 from curation.ledger import replacing
 from curation.preset import Preset
 from curation.rule_columns import DERIVED, is_fact
 
 FILE = "loop_weights.json"
-
-_Z95 = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution."""
 
 
 class LoopWeightsError(ValueError):
@@ -183,10 +181,7 @@ def _interval(one: Seen, together: float) -> tuple[float, float]:
     if not one.samples:
         return 0.0, 1.0
     trials = one.samples / max(together, one.samples / one.answers)
-    share, weight = one.rate, _Z95**2 / trials
-    centre = (share + weight / 2) / (1 + weight)
-    half = math.sqrt(max(0.0, share * (1 - share)) * weight + weight**2 / 4) / (1 + weight)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return wilson(one.rate, trials)
 
 
 def _within(value: float, bound: float) -> float:

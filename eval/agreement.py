@@ -8,8 +8,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from curation.interval import Z95
 from eval.camera_text import read_camera
-from eval.fields import Z95
 from eval.testset import FREE, SHOT_LABELS, Line, answers
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bisect
 import csv
-import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +26,7 @@ from captioner.decode import open_video
 from curation.cuts import joins
 from curation.scan import ScanConfig, scan
 from eval.edits import Event, load_footage, render
+from eval.fields import wilson
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -67,16 +67,6 @@ def match(found: Sequence[Span], truth: Sequence[Span], tolerance: int = TOLERAN
                 break
     missed = tuple(i for i in range(len(truth)) if i not in hits)
     return Match(tuple(sorted(hits)), missed, tuple(sorted(left)))
-
-
-def wilson(hits: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson 1927); (0, 1) of nothing."""
-    if of == 0:
-        return 0.0, 1.0
-    z, p = 1.959964, hits / of
-    middle = (p + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
-    return middle - half, middle + half
 
 
 @dataclass

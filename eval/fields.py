@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from captioner.schema import FIELDS, SUBJECT_FIELDS, SUBJECT_TYPES, ShotCaption, Subject, options
+from curation import interval
 from eval.camera_text import read_camera
 from eval.testset import SHOT_LABELS, Answer, Labels, SubjectLabel, answers
 
@@ -362,9 +363,6 @@ def words(text: str) -> frozenset[str]:
 
 # --- the figures of one closed field --------------------------------------------------------------
 
-Z95 = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution."""
-
 
 @dataclass(frozen=True)
 class FieldScore:
@@ -433,12 +431,7 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     """
     if not 0 <= right <= total:
         raise ValueError(f"{right} of {total} is no proportion")
-    if total == 0:
-        return 0.0, 1.0
-    share, weight = right / total, Z95**2 / total
-    centre = (share + weight / 2) / (1 + weight)
-    half = math.sqrt(share * (1 - share) * weight + weight**2 / 4) / (1 + weight)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return interval.wilson(right / total if total else 0.0, total)
 
 
 def table(scores: Sequence[FieldScore]) -> str:

@@ -16,9 +16,9 @@ from eval.cuts import (
     match,
     score_folder,
     score_rendered,
-    wilson,
 )
 from eval.edits import DECOYS, JOINS, render
+from eval.fields import wilson
 from eval.synth import write_video
 from tests.clips import panning
 
