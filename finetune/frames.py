@@ -21,7 +21,7 @@ from captioner.frames import ClipSampler, FrameBatch
 from captioner.handover import PackedVideo, pack, unpack
 from captioner.policies import POLICIES, ModelVideo
 from curation.ledger import replacing
-from finetune.labels import Target
+from finetune.targets import Target
 
 SHARD = 512
 """Clips a file: 16 frames of 532 x 280 as JPEG are 0.4 MB (`captioner.handover`), so 0.2 GB."""

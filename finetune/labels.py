@@ -1,29 +1,22 @@
 """Targets of fine-tuning: each clip's caption as a model is to write it, from whoever knows best.
 
 Teacher captions, the sub-experts' fields and people's labels become one caption a clip, by a
-precedence a field (`finetune.disagreement`), with the provenance of each field. The folder of
-`python -m jobs.labels OUT` holds:
-
-    train.jsonl, validation.jsonl, test.jsonl    a `Target` a line, no source in two of them
-    left_out.jsonl                               every other clip of the input, and why
-    labels.json                                  configuration, counts, statistics, hashes
+precedence a field (`finetune.disagreement`), with the provenance of each field, in the folder that
+`finetune.targets` describes.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast, get_args
+from typing import Annotated, Any, Self, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 from pydantic import (
     BaseModel,
@@ -38,15 +31,13 @@ from captioner.engines.checkpoint import interface
 from captioner.merge import filled
 from captioner.schema import FIELDS, SHOT_FIELDS, ShotCaption, options
 from curation.balance import Balance, BalanceConfig, BalanceError, balance, concepts
-from curation.dataset import MANIFEST, DatasetError, open_shards, read_manifest, split_of
-from curation.ledger import SCHEMA_VERSION, replacing
+from curation.dataset import split_of
 from eval.fields import SCORERS
 from eval.predictions import Prediction, pair
 from eval.testset import (
     Line,
     TestsetError,
     Truth,
-    changed_files,
     read_testset,
     truths,
 )
@@ -61,9 +52,18 @@ from finetune.disagreement import (
     of_people,
     resolve,
 )
-
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
+from finetune.inputs import USABLE, Place, Rows, ledger_parts, read_columns, read_labels, read_rows
+from finetune.targets import (
+    SPLITS,
+    LeftOut,
+    Provenance,
+    Split,
+    Target,
+    TargetError,
+    answer,
+    first_problem,
+    write_targets,
+)
 
 SHARES: Mapping[Split, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
 """Of the sources: own choice; the paper tells no shares."""
@@ -71,111 +71,6 @@ SHARES: Mapping[Split, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
 MAX_CHARACTERS = 8000
 """Characters of an answer at most: SkyCaptioner stops at 2,048 tokens (vllm_struct_caption.py),
 which are about as many of English JSON."""
-
-
-class TargetError(ValueError):
-    """Targets that cannot be made or read: a line with file and line number where there is one."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Provenance(_Model):
-    """Who said a field, and how sure that was (0 to 1), where it is known."""
-
-    source: Annotated[str, Field(min_length=1)]
-    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
-
-
-class Target(_Model):
-    """A clip and what is to be said of it.
-
-    video: absolute, or relative to the folder of the targets. start, end: seconds of the clip in
-    it, None for all of it. sha256: of the video's file. source: the hash of the source's content;
-    all its clips are in one split. sources: who said each of `captioner.schema.FIELDS` that is not
-    empty.
-    """
-
-    clip_id: Annotated[str, Field(min_length=1)]
-    video: Annotated[str, Field(min_length=1)]
-    start: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
-    end: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
-    source: Annotated[str, Field(min_length=1)]
-    concept: str | None
-    caption: ShotCaption
-    sources: dict[str, Provenance]
-    split: Split
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
-        if (self.start is None) != (self.end is None):
-            raise ValueError("start and end are both given, or neither")
-        if self.start is not None and self.end is not None and self.start >= self.end:
-            raise ValueError("the start is not before the end")
-        if unknown := sorted(set(self.sources) - set(FIELDS)):
-            raise ValueError(f"sources of no field: {', '.join(unknown)}")
-        if missing := [name for name in filled(self.caption) if name not in self.sources]:
-            raise ValueError(f"no source of {', '.join(missing)}")
-        return self
-
-
-def answer(target: Target) -> str:
-    """What the model is trained to write: the caption's JSON without blanks, in the order of the
-    schema, as constrained decoding allows it."""
-    return target.caption.model_dump_json(by_alias=True)
-
-
-def read_targets(folder: Path, split: Split) -> list[Target]:
-    """The targets of a split. Raises TargetError."""
-    path = folder / f"{split}.jsonl"
-    targets = []
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    targets.append(Target.model_validate_json(line))
-                except ValidationError as error:
-                    raise TargetError(f"{path}:{number}: {_first(error)}") from None
-    except OSError as error:
-        raise TargetError(
-            f"{path}: {error.strerror}: make the targets with python -m jobs.labels"
-        ) from None
-    return targets
-
-
-def write_targets(
-    folder: Path,
-    targets: Iterable[Target],
-    left_out: Iterable[LeftOut] = (),
-    about: Callable[[], Mapping[str, Any]] = dict,
-) -> Counter[Split]:
-    """Write the files of a folder, each whole or not at all and labels.json last; how many targets
-    each split has.
-
-    `about` tells the rest of labels.json, when every target has been taken. Raises OSError.
-    """
-    counts: Counter[Split] = Counter()
-    with ExitStack() as stack:
-        # What is entered first is put in its place last: labels.json, when all others are there.
-        facts, others = (
-            stack.enter_context(replacing(folder / n)) for n in ("labels.json", "left_out.jsonl")
-        )
-        parts = {
-            split: stack.enter_context(replacing(folder / f"{split}.jsonl")) for split in SPLITS
-        }
-        files = {
-            split: stack.enter_context(p.open("w", encoding="utf-8")) for split, p in parts.items()
-        }
-        for target in targets:
-            files[target.split].write(target.model_dump_json(by_alias=True) + "\n")
-            counts[target.split] += 1
-        with others.open("w", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(asdict(one), ensure_ascii=False)}\n" for one in left_out)
-        told = {"targets": {split: counts[split] for split in SPLITS}, **about()}
-        facts.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return counts
 
 
 # --- what is asked --------------------------------------------------------------------------------
@@ -239,7 +134,7 @@ def _of_balance(value: Any) -> Any:
     return read.get("balance", read) if isinstance(read, dict) else read
 
 
-class LabelsConfig(_Model):
+class LabelsConfig(BaseModel):
     """What targets are made of, and which of them are kept.
 
     teacher: outputs of caption or jobs.curate, or datasets; of two that captioned a clip the first.
@@ -254,6 +149,8 @@ class LabelsConfig(_Model):
 
     `confidence`, `precedence`, `splits` and `balance` may be given as the texts of a command line.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     teacher: tuple[Path, ...] = ()
     experts: Path | None = None
@@ -298,147 +195,10 @@ def make_config(**values: Any) -> LabelsConfig:
     try:
         return LabelsConfig.model_validate(values)
     except ValidationError as error:
-        raise TargetError(_first(error)) from None
-
-
-def _first(error: ValidationError) -> str:
-    """The first thing that is wrong, in one line."""
-    one = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in one["loc"])
-    told = one["msg"].removeprefix("Value error, ")
-    return f"{where}: {told}" if where else told
-
-
-# --- what there is --------------------------------------------------------------------------------
-
-_COLUMNS = (
-    *("clip_id", "source", "source_sha256", "start", "end", "concept"),
-    *("duplicate_cluster", "caption", "caption_status", "caption_engine", "caption_sources"),
-)
-
-USABLE = ("ok", "repaired")
-"""Statuses of captions that are learnt from: a truncated one ends in the middle."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a ledger or a dataset, in parts; the clips that its decision `dropped`.
-
-    `videos` are the clips' own files, of a dataset that has them beside its shards.
-    """
-
-    parts: tuple[pa.Table, ...]
-    dropped: frozenset[str] = frozenset()
-    videos: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A row of a table."""
-
-    table: pa.Table
-    number: int
-
-    def row(self) -> dict[str, Any]:
-        """Its values."""
-        return dict(self.table.slice(self.number, 1).to_pylist()[0])
-
-
-def read_rows(path: Path) -> Rows:
-    """The rows of an output of caption or jobs.curate, or of a dataset. Raises TargetError."""
-    try:
-        if (path / MANIFEST).is_file():
-            return _of_dataset(path)
-    except DatasetError as error:
-        raise TargetError(str(error)) from None
-    tables = tuple(_read_part(part) for part in _ledger_parts(path))
-    if not tables:
-        raise TargetError(
-            f"{path}: no captions in it; name an output of caption or jobs.curate, or a dataset"
-        )
-    dropped = [table.filter(pc.equal(table["decision"], "drop"))["clip_id"] for table in tables]
-    return Rows(tables, frozenset(name for one in dropped for name in one.to_pylist()))
-
-
-def _ledger_parts(path: Path) -> list[Path]:
-    return sorted((path if path.name == "ledger" else path / "ledger").glob("*.parquet"))
-
-
-def _of_dataset(path: Path) -> Rows:
-    manifest = read_manifest(path)
-    tables = [
-        _read(path / shard.file, (*_COLUMNS, "video.path"))
-        for split in manifest.splits
-        for shard in open_shards(path, manifest, split)
-    ]
-    videos: dict[str, str] = {}
-    if manifest.layout == "files":
-        for table in tables:
-            names = zip(table["clip_id"].to_pylist(), table["video"].to_pylist())
-            videos |= {clip: str(path / video["path"]) for clip, video in names}
-    return Rows(tuple(tables), videos=videos)
-
-
-def _read_part(path: Path) -> pa.Table:
-    table = _read(path, (*_COLUMNS, "decision"))
-    version = (table.schema.metadata or {}).get(b"skycaptioner_schema_version", b"").decode()
-    if version != SCHEMA_VERSION:
-        raise TargetError(
-            f"{path} has schema version {version or 'none'}, not {SCHEMA_VERSION}: caption again"
-        )
-    return table
-
-
-def _read(path: Path, columns: Sequence[str]) -> pa.Table:
-    try:
-        with pq.ParquetFile(path) as file:
-            # In one piece, so that a row is found at once.
-            return file.read(list(columns), use_threads=False).combine_chunks()
-    except (OSError, pa.ArrowException) as error:
-        line = str(error).strip().splitlines()[0]
-        raise TargetError(f"{path}: cannot be read: {line[:80]}") from None
-
-
-def read_labels(paths: Sequence[Path]) -> list[Line]:
-    """The lines of test sets, each of a file that is as it was labelled. Raises TargetError."""
-    try:
-        lines = [line for path in paths for line in read_testset(path)]
-        changed, _ = changed_files(lines)
-    except TestsetError as error:
-        more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
-        raise TargetError(f"{error.problems[0]}{more}") from None
-    except OSError as error:
-        raise TargetError(f"{error.filename}: {error.strerror}") from None
-    for problem in (*changed, *_contradictions(lines)):
-        raise TargetError(problem)
-    return lines
-
-
-def _contradictions(lines: Sequence[Line]) -> Iterator[str]:
-    """What `eval.testset` looks for in one file, between several."""
-    first: dict[str, Line] = {}
-    raters: dict[tuple[str, str | None], Line] = {}
-    for line in lines:
-        clip = line.clip
-        known = first.setdefault(clip.clip_id, line)
-        if (clip.sha256, clip.start, clip.end) != (
-            known.clip.sha256, known.clip.start, known.clip.end,
-        ):  # fmt: skip
-            yield f"{line.place}: clip {clip.clip_id} is another clip at {known.place}"
-        if (earlier := raters.setdefault((clip.clip_id, clip.rater), line)) is not line:
-            yield f"{line.place}: a second truth for {clip.clip_id}: see {earlier.place}"
+        raise TargetError(first_problem(error)) from None
 
 
 # --- from clips to targets ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A clip that is no target: `why` is one of `REASONS`."""
-
-    clip_id: str
-    why: str
-    detail: str = ""
 
 
 REASONS = {
@@ -578,7 +338,7 @@ class _Maker:
             resolved = resolve(self.claims(clip), self.config.precedence)
             target = self._target(clip, resolved)
         except ValidationError as error:
-            return LeftOut(clip.clip_id, "schema", _first(error))
+            return LeftOut(clip.clip_id, "schema", first_problem(error))
         if not filled(target.caption):
             return LeftOut(clip.clip_id, "nothing")
         if (length := len(answer(target))) > self.config.max_characters:
@@ -781,8 +541,8 @@ def _clusters(clips: Sequence[Clip], config: LabelsConfig) -> dict[str, str]:
     wanted = pa.array([clip.clip_id for clip in clips], pa.string())
     tables = []
     for path in (*config.teacher, *([config.experts] if config.experts else [])):
-        for part in _ledger_parts(path):
-            table = _read(part, FOR_CLUSTERS)
+        for part in ledger_parts(path):
+            table = read_columns(part, FOR_CLUSTERS)
             known = pc.and_(pc.is_in(table["clip_id"], wanted), pc.is_valid(table["embedding"]))
             tables.append(table.filter(known))
     if not sum(len(table) for table in tables):

@@ -22,9 +22,9 @@ from eval.evaluation import Evaluation
 from eval.scores import AVERAGE, Difference, differences
 from finetune.card import card
 from finetune.frames import Clips, prepare
-from finetune.labels import Target, read_targets
 from finetune.recipe import Recipe
-from finetune.sft import REPORT, WHOLE, checkpoints
+from finetune.sft import REPORT, WHOLE, checkpoints, step_of
+from finetune.targets import Target, read_targets
 from finetune.trial import caption, score
 
 BEST = "best"
@@ -152,7 +152,7 @@ def merged(checkpoint: Path, recipe: Recipe) -> Path:
     """The folder of a checkpoint as one model: itself, or its adapters merged into the base."""
     if not (checkpoint / "adapter_config.json").is_file():
         return checkpoint
-    into = checkpoint.parent / f"merged-{checkpoint.name.rpartition('-')[2]}"
+    into = checkpoint.parent / f"merged-{step_of(checkpoint)}"
     if into.is_dir():
         return into
     import torch

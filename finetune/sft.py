@@ -21,8 +21,8 @@ from captioner.engines.positions import count_time
 from curation.ledger import replacing
 from finetune.examples import IGNORED, Encoder
 from finetune.frames import Clips, prepare
-from finetune.labels import Target, answer, read_targets
 from finetune.recipe import Recipe, RecipeError
+from finetune.targets import Target, answer, read_targets
 
 WHOLE = "whole.json"
 """Written last into a checkpoint: one without it was cut short."""
@@ -101,15 +101,15 @@ def train(recipe: Recipe, labels: Path, out: Path) -> Trained:
         _begin(out, recipe, data)
     if not data.train:
         raise RecipeError(f"{labels} has no target to train on: see {out / 'skipped.jsonl'}")
+    whole = last_whole(out)
+    if whole and (out / REPORT).is_file():
+        return read_report(out)  # it has ended
     trainer = make_trainer(recipe, data, out, encoder)
     begun, cpu = time.monotonic(), time.process_time()
-    before = trainer.train_steps_done(whole := last_whole(out))
     trainer.train(resume_from_checkpoint=str(whole) if whole else None)
     seconds, cpu_seconds = time.monotonic() - begun, time.process_time() - cpu
     history = trainer.state.log_history
-    done = trainer.state.global_step - before
-    if not done and (out / REPORT).is_file():
-        return read_report(out)  # it had ended: its own figures stand
+    done = trainer.state.global_step - (step_of(whole) if whole else 0)
     tokens = sum(example.tokens for example in data.train) / len(data.train)
     trained = Trained(
         checkpoints=tuple(checkpoints(out)),
@@ -181,7 +181,12 @@ def _begin(out: Path, recipe: Recipe, data: Data) -> None:
 def checkpoints(out: Path) -> list[Path]:
     """The whole checkpoints of a training, in the order of their steps."""
     found = [path for path in out.glob("checkpoint-*") if (path / WHOLE).is_file()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The steps that were done when it was written."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def last_whole(out: Path) -> Path | None:
@@ -284,10 +289,6 @@ def make_trainer(recipe: Recipe, data: Data, out: Path, encoder: Encoder) -> Any
 
     class Trainer(SFTTrainer):  # type: ignore[misc]
         """Stops at a loss that is no number, and leaves no half checkpoint behind."""
-
-        def train_steps_done(self, checkpoint: Path | None) -> int:
-            """Steps that were done before this process."""
-            return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
         def compute_loss(
             self,

@@ -22,7 +22,7 @@ from eval.judge import SimilarityJudge
 from eval.predictions import Paired, Prediction, read_predictions
 from eval.testset import Clip, Truth
 from finetune.frames import Clips
-from finetune.labels import Target
+from finetune.targets import Target
 
 WIDTH = 32
 """Clips that an engine is given before the first has come back."""

@@ -52,9 +52,9 @@ def finetune(
     """
     # Imported here so that --help answers at once.
     from captioner.engines.checkpoint import ModelError
-    from finetune.labels import TargetError
     from finetune.recipe import Override, RecipeError, read_recipe
     from finetune.select import SelectionError
+    from finetune.targets import TargetError
 
     try:
         asked = read_recipe(recipe, tuple(Override.of(one) for one in changes or []))

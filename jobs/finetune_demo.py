@@ -17,10 +17,11 @@ import typer
 from eval.evaluation import Evaluation
 from eval.predictions import Prediction
 from finetune.frames import Clips, prepare
-from finetune.labels import SPLITS, Target, build, make_config, read_targets
+from finetune.labels import build, make_config
 from finetune.recipe import Override, Recipe, read_recipe
 from finetune.select import choose, engine_config, in_words
 from finetune.sft import train
+from finetune.targets import SPLITS, Target, read_targets
 from finetune.trial import caption, score
 
 CLIPS = 8000

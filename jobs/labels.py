@@ -73,7 +73,8 @@ def labels(
     mistake in the command or its inputs, told in one line; nothing was changed.
     """
     # Imported here so that --help answers at once.
-    from finetune.labels import MAX_CHARACTERS, TargetError, build, make_config
+    from finetune.labels import MAX_CHARACTERS, build, make_config
+    from finetune.targets import TargetError
 
     try:
         config = make_config(
@@ -101,7 +102,8 @@ def labels(
 def _print(built: Built, out: Path) -> None:
     from collections import Counter
 
-    from finetune.labels import REASONS, REFUSED, SPLITS
+    from finetune.labels import REASONS, REFUSED
+    from finetune.targets import SPLITS
 
     refused = [one for one in built.left_out if one.why in REFUSED]
     for one in refused[:_SHOWN]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from eval.synth_figures import render
-from finetune.labels import SPLITS, build, make_config, read_targets, write_targets
+from finetune.labels import build, make_config
+from finetune.targets import SPLITS, read_targets, write_targets
 from tests.captioner.engines.conftest import tiny_model  # noqa: F401  a fixture
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -10,7 +10,7 @@ from captioner.policies import POLICIES
 from captioner.schema import ShotCaption
 from curation.scan import scan
 from finetune.frames import prepare
-from finetune.labels import Target
+from finetune.targets import Target
 from tests.clips import two_shots
 
 

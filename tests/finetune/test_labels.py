@@ -35,19 +35,8 @@ from finetune.disagreement import (
     of_people,
     resolve,
 )
-from finetune.labels import (
-    SPLITS,
-    Built,
-    LabelsConfig,
-    Split,
-    Target,
-    TargetError,
-    answer,
-    build,
-    make_config,
-    read_targets,
-    write_targets,
-)
+from finetune.labels import Built, LabelsConfig, build, make_config
+from finetune.targets import SPLITS, Split, Target, TargetError, answer, read_targets, write_targets
 from tests.curation.curated import Film, curate
 
 SHA = "0" * 64

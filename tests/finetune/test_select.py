@@ -11,10 +11,10 @@ pytest.importorskip("trl")
 from captioner.engines.checkpoint import INTERFACE, interface
 from eval.overfit import Example, overfit
 from finetune.frames import prepare
-from finetune.labels import Target, answer, read_targets, write_targets
 from finetune.recipe import Override, read_recipe
 from finetune.select import SelectionError, choose, in_words, merged
 from finetune.sft import REPORT, WHOLE, train
+from finetune.targets import Target, answer, read_targets, write_targets
 from tests.finetune.conftest import few
 
 

@@ -16,9 +16,9 @@ import pytest
 pytest.importorskip("trl")
 
 from captioner.engines.checkpoint import INTERFACE, ModelError
-from finetune.labels import read_targets, write_targets
 from finetune.recipe import Override, Recipe, RecipeError, read_recipe
 from finetune.sft import TrainingError, checkpoints, last_whole, train
+from finetune.targets import read_targets, write_targets
 from tests.finetune.conftest import few
 
 STEPS = 6

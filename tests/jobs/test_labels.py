@@ -10,7 +10,7 @@ import pytest
 from curation.output import Output
 from eval.synth import write_video
 from eval.testset import Clip, Labels, write_testset
-from finetune.labels import SPLITS, Target, read_targets
+from finetune.targets import SPLITS, Target, read_targets
 from tests import clips
 
 PRESET = "name: test\nrules:\n  - duration: {min: 0.5 s}\n"
