@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from captioner.decode import Position, UnreadableVideoError, open_pyav, read_clip
+from captioner.files import first_line
 from captioner.frames import ClipSampler, FrameBatch
 from captioner.fusion import i2v, t2v
 from captioner.result import CaptionResult
@@ -213,6 +214,10 @@ class ClipDataset:
     def __len__(self) -> int:
         return len(self._index)
 
+    def clip_id(self, index: int) -> str:
+        """The clip_id of a clip."""
+        return self._rows.clip_id(int(self._index[index]))
+
     def bucket(self, index: int) -> Bucket | None:
         """The bucket of a clip; None without buckets."""
         place = int(self._bucket[index])
@@ -237,7 +242,7 @@ class ClipDataset:
         try:
             return self._load(draw)
         except _FAILURES as error:
-            failed = self._rows.clip_id(int(self._index[draw.index]))
+            failed = self.clip_id(draw.index)
             if self.on_error == "raise":
                 raise ClipError(f"clip {failed}: {_line(error)}") from error
             if self.on_error == "skip":
@@ -511,7 +516,7 @@ def _groups(path: Path) -> list[int]:
     try:
         return row_groups(path)
     except (OSError, pa.ArrowException) as error:
-        line = str(error).strip().splitlines()[0]
+        line = first_line(error)
         raise DatasetError(f"{path} cannot be read ({line}): publish the dataset anew") from None
 
 

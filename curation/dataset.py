@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from captioner.decode import UnreadableVideoError, open_container, video_stream
+from captioner.files import first_line
 from curation.ledger import SCHEMA_VERSION as LEDGER_VERSION
 from curation.ledger import arrow_schema, replacing, sweep
 from curation.output import Output
@@ -177,7 +178,7 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise DatasetError(f"{folder} is no dataset: there is no {MANIFEST} in it") from None
     except (OSError, ValidationError) as error:
-        line = str(error).splitlines()[0]
+        line = first_line(error)
         raise DatasetError(f"{path} cannot be read ({line}): publish the dataset anew") from None
     if manifest.schema_version != SCHEMA_VERSION:
         raise DatasetError(
@@ -220,7 +221,7 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
                 )
             return file.read(list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        line = str(error).strip().splitlines()[0]
+        line = first_line(error)
         raise DatasetError(f"{path} cannot be read ({line}): publish the dataset anew") from None
 
 
@@ -476,7 +477,7 @@ def _kept(part: Path) -> Iterator[pa.Table]:
         with pq.ParquetFile(part) as file:
             table = file.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        line = str(error).strip().splitlines()[0]
+        line = first_line(error)
         raise DatasetError(f"{part} cannot be read ({line}): curate again") from None
     version = (table.schema.metadata or {}).get(b"skycaptioner_schema_version", b"").decode()
     if version != LEDGER_VERSION:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from captioner.files import first_line
 from curation.ledger import replacing
 from curation.rule_columns import FACT, whole
 
@@ -135,5 +136,5 @@ def _readable(read: Callable[..., T], path: Path, **options: Any) -> T:
     try:
         return read(path, **options)
     except (OSError, pa.ArrowException) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        line = first_line(error)
         raise LedgerError(f"{path}: cannot be read: {line}") from None

@@ -12,12 +12,10 @@ latents, with its reason. A shard is there whole or not at all; another run does
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,9 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from captioner.files import first_line
 from curation.buckets import Bucket, Fit
 from curation.clip_dataset import ClipDataset, Failure, Sample, Task
 from curation.dataset import fingerprints, locked, read_manifest
+from curation.encoders import Encoders, Model, PrecomputeError, need, told
 from curation.engine_ray import EnginePool, connect
 from curation.ledger import replacing, sweep
 
@@ -45,106 +45,10 @@ DTYPES = ("bfloat16", "float16", "float32")
 _GROUP = 8
 """Clips a row group: what is read for one of them."""
 
-_SCALES = ("latents_mean", "latents_std", "scaling_factor", "shift_factor")
-"""What a trainer normalises latents by, as configurations of diffusers' VAEs name it."""
-
-
-class PrecomputeError(ValueError):
-    """What cannot be precomputed or read; the message says what to do."""
-
-
-_GIVE = "give the folder of a model or of a diffusers pipeline, or its name on the hub"
 _ANEW = "delete it, and run the job again to make it anew"
 
-
-@contextlib.contextmanager
-def _told(what: str, remedy: str) -> Iterator[None]:
-    """Say in one line what failed, for errors that a wrong model or a damaged file makes."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise PrecomputeError(f"{what} ({_line(error)}): {remedy}") from error
-
-
-def _line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _need(*packages: str) -> None:
-    for package in packages:
-        if find_spec(package) is None:
-            raise PrecomputeError(f"no {package} here: pip install 'skycaptioner[generate]'")
-
-
-# --- models -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Model:
-    """The folders of a model's parts, and its `identity`: the sha256 of their files, or the
-    revision of its hub repository."""
-
-    name: str
-    parts: tuple[Path, ...]
-    identity: str
-
-    @classmethod
-    def vae(cls, name: str) -> Model:
-        """A VAE of diffusers, alone or in a pipeline. Raises PrecomputeError."""
-        return cls._find(name, ("vae",), "_class_name")
-
-    @classmethod
-    def text(cls, name: str) -> Model:
-        """A text encoder of transformers and its tokenizer. Raises PrecomputeError."""
-        return cls._find(name, ("text_encoder", "tokenizer"), "model_type")
-
-    @classmethod
-    def _find(cls, name: str, parts: Sequence[str], kind: str) -> Model:
-        folder, revision = Path(name), None
-        if not folder.is_dir():
-            if name.count("/") != 1 or name.startswith(("/", ".")):
-                raise PrecomputeError(f"there is no folder {name}: {_GIVE}")
-            folder = _downloaded(name, parts)
-            revision = f"revision {folder.name}"  # the hub's cache has a folder for each commit
-        found = tuple(folder / part for part in parts)
-        if not all(part.is_dir() for part in found):
-            found = (folder,) * len(parts)
-        if kind not in cls(name, found, "").config:
-            raise PrecomputeError(f"{found[0]} is no {parts[0]}: {kind} is not in its config.json")
-        return cls(name, found, revision or f"sha256 {_digest(found)}")
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Its config.json. Raises PrecomputeError."""
-        with _told(f"{self.name} is no model", _GIVE):
-            return dict(json.loads((self.parts[0] / "config.json").read_bytes()))
-
-
-def _downloaded(name: str, parts: Sequence[str]) -> Path:
-    """The folder of a hub repository: the parts of a pipeline, or else its root; no pickles."""
-    _need("huggingface_hub")
-    from huggingface_hub import snapshot_download
-
-    kinds = ("*.json", "*.safetensors", "*.model", "*.txt")
-    wanted = [f"{part}/{kind}" for part in parts for kind in kinds]
-    with _told(f"{name} is no folder here, nor can it be had from the hub", _GIVE):
-        folder = Path(snapshot_download(name, allow_patterns=wanted))
-        if not (folder / parts[0]).is_dir():
-            folder = Path(snapshot_download(name, allow_patterns=list(kinds)))
-    return folder
-
-
-def _digest(folders: Sequence[Path]) -> str:
-    """Of names and contents of all files."""
-    digest = hashlib.sha256()
-    for folder in dict.fromkeys(folders):
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                with path.open("rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
-                digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
+_SCALES = ("latents_mean", "latents_std", "scaling_factor", "shift_factor")
+"""What a trainer normalises latents by, as configurations of diffusers' VAEs name it."""
 
 
 # --- configuration ------------------------------------------------------------------------------
@@ -247,11 +151,11 @@ def precompute(
     where a model cannot be used, curation.dataset.DatasetError, curation.clip_dataset.ClipError
     where no clip is left, and OSError.
     """
-    _need("torch", "diffusers", "transformers")
+    need("torch", "diffusers", "transformers")
     options: dict[str, Any] = {"fit": config.fit, "fps": config.fps, "seed": config.seed}
     options |= {"dropout": 0.0, "on_error": "skip", "sources": sources}
     clips = ClipDataset(dataset, split, task=config.task, buckets=config.buckets, **options)
-    names = [clips._rows.clip_id(int(row)) for row in clips._index]
+    names = [clips.clip_id(index) for index in range(len(clips))]
     made_by = fingerprints(dataset, read_manifest(dataset))
     failed: dict[str, str] = {}
     added = 0
@@ -302,7 +206,7 @@ def _present(out: Path, made_by: Mapping[str, str]) -> set[str]:
     """The clips in `out`; a shard with a clip that has another caption or crop now is removed."""
     present: set[str] = set()
     for path in _shards(out):
-        with _told(f"{path} cannot be read", _ANEW):
+        with told(f"{path} cannot be read", _ANEW):
             table = pq.read_table(path, columns=["clip_id", "made_by"]).to_pydict()
         known = dict(zip(table["clip_id"], table["made_by"]))
         if any(made_by.get(name, known[name]) != known[name] for name in known):
@@ -358,7 +262,7 @@ class ShardMaker:
 
     def make(self, numbers: Sequence[int]) -> Made:
         """Encode clips by number, and write what did not fail. Raises PrecomputeError, OSError."""
-        self._encoders = self._encoders or Encoders(self._config)
+        self._encoders = self._encoders or _encoders(self._config)
         rows: list[dict[str, Any]] = []
         failed: dict[str, str] = {}
         for sample in self._samples(numbers):
@@ -368,7 +272,7 @@ class ShardMaker:
             try:
                 rows.append(self._row(sample, self._encoders))
             except (RuntimeError, ValueError) as error:
-                failed[sample["clip_id"]] = f"{type(error).__name__}: {_line(error)}"
+                failed[sample["clip_id"]] = f"{type(error).__name__}: {first_line(error)}"
         if rows:
             self._write(rows)
         return Made(len(rows), failed)
@@ -423,6 +327,12 @@ class ShardMaker:
             )
 
 
+def _encoders(config: PrecomputeConfig) -> Encoders:
+    small = min(config.buckets, key=lambda bucket: bucket.width * bucket.height)
+    size = small.height, small.width
+    return Encoders(config.vae, config.text, size, config.dtype, config.max_tokens)
+
+
 def _as_it_is(sample: Sample | Failure) -> Sample | Failure:
     return sample
 
@@ -439,78 +349,6 @@ _SCHEMA = pa.schema(
         ("made_by", pa.string()),  # a fingerprint of the dataset's row
     ]
 )
-
-
-class Encoders:
-    """A VAE in float32 and a text encoder in the type of its weights, on a GPU where there is one.
-
-    Raises PrecomputeError where one cannot be loaded or does not encode.
-    """
-
-    def __init__(self, config: PrecomputeConfig) -> None:
-        import diffusers
-        import torch
-        from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
-        from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
-        self._dtype, self._max_tokens = getattr(torch, config.dtype), config.max_tokens
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        with _told(f"{config.vae.name} cannot be used as a VAE", _GIVE):
-            # By its class: AutoModel of diffusers 0.42 cannot tell which weights are missing.
-            kind = getattr(diffusers, config.vae.config["_class_name"], None)
-            if not hasattr(kind, "encode"):
-                raise ValueError(f"{config.vae.config['_class_name']} does not encode")
-            self._vae = self._load(kind, config.vae.parts[0], torch.float32)
-            small = min(config.buckets, key=lambda bucket: bucket.width * bucket.height)
-            self.latents(torch.zeros(3, 1, small.height, small.width))
-        with _told(f"{config.text.name} cannot be used as a text encoder", _GIVE):
-            # Of T5 and its like the encoder alone; AutoModel would want the decoder's weights.
-            alone = config.text.config["model_type"] in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
-            auto = AutoModelForTextEncoding if alone else AutoModel
-            self._text = self._load(auto, config.text.parts[0], "auto")
-            self._tokenizer = AutoTokenizer.from_pretrained(str(config.text.parts[1]))
-            self.text("a")
-
-    def _load(self, auto: Any, folder: Path, dtype: Any) -> Any:
-        """A model with all its weights, none of them from a pickle."""
-        model, info = auto.from_pretrained(
-            str(folder), dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
-        if missing := sorted(info["missing_keys"]):
-            raise ValueError(f"{missing[0]} and {len(missing) - 1} others are not in its weights")
-        return model.to(self._device).eval()
-
-    def latents(self, video: Any) -> Any:
-        """(C, T, H, W) uint8 RGB as float32 latents, (C, T, H, W)."""
-        import torch
-
-        with torch.inference_mode():
-            pixels = video.to(self._device, torch.float32).mul(2 / 255).sub(1)
-            made = self._vae.encode(pixels[None])
-            return (made.latent_dist.mode() if hasattr(made, "latent_dist") else made[0])[0]
-
-    def text(self, caption: str) -> Any:
-        """Features of a caption's tokens, (L, D), L at most `max_tokens`; a trainer fills up with
-        zeros, as diffusers' pipelines do."""
-        import torch
-
-        with torch.inference_mode():
-            tokens = self._tokenizer(
-                caption, truncation=True, max_length=self._max_tokens, return_tensors="pt"
-            ).to(self._device)
-            made = self._text(tokens.input_ids, attention_mask=tokens.attention_mask)
-            return made.last_hidden_state[0]
-
-    def stored(self, tensor: Any) -> bytes:
-        """The bytes of a tensor as it is stored. Raises ValueError for what is no number there."""
-        import torch
-
-        small = tensor.to(self._dtype).cpu().contiguous()
-        if not torch.isfinite(small).all():
-            raise ValueError(f"the encoder gave values that {small.dtype} does not hold")
-        return bytes(small.view(-1).view(torch.uint8).numpy().tobytes())
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -533,7 +371,7 @@ def latents(out: Path, split: str = "train") -> Iterator[Latents]:
     names = ["clip_id", "caption", "fps"]
     tensors = [f"{name}{part}" for name in ("latents", "text") for part, _ in _TENSOR]
     for path in _shards(out, split):
-        with _told(f"{path} cannot be read", _ANEW), pq.ParquetFile(path) as file:
+        with told(f"{path} cannot be read", _ANEW), pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
                 for row in file.read_row_group(group, names + tensors, False).to_pylist():
                     made = {kind: _tensor(row, kind) for kind in ("latents", "text")}
@@ -545,7 +383,7 @@ def read_report(out: Path) -> Report:
     try:
         return Report.model_validate_json((out / REPORT).read_bytes())
     except (OSError, ValidationError) as error:
-        raise PrecomputeError(f"{out} holds no latents ({_line(error)})") from None
+        raise PrecomputeError(f"{out} holds no latents ({first_line(error)})") from None
 
 
 def _shards(out: Path, split: str = "*") -> list[Path]:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from captioner.files import first_line
 from captioner.schema import ShotCaption
 from curation.ledger import replacing
 from eval.agreement import Agreement
@@ -162,7 +163,7 @@ def read_items(path: Path) -> tuple[list[Item], str]:
     try:
         table = pq.read_table(path).cast(_SCHEMA)
     except (pa.ArrowException, ValueError) as error:
-        told = str(error).splitlines()[0][:100]
+        told = first_line(error)[:100]
         raise TestsetError([f"{path}: not the items.parquet of an evaluation: {told}"]) from None
     judge = (pq.read_metadata(path).metadata or {}).get(b"skycaptioner_judge", b"").decode()
     return [_item(row) for row in table.to_pylist()], judge

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from captioner.files import first_line
 from captioner.repair import parse
 from captioner.schema import ShotCaption
 from eval.testset import Clip, TestsetError, Truth
@@ -183,7 +184,7 @@ def _of_ledger(part: Path) -> Iterator[Prediction]:
     try:
         rows = pq.read_table(part, columns=list(_COLUMNS)).to_pylist()
     except (pa.ArrowException, ValueError) as error:
-        told = str(error).splitlines()[0][:80]
+        told = first_line(error)[:80]
         raise TestsetError([f"{part}: not a part of a ledger: {told}"]) from None
     for number, row in enumerate(rows, 1):
         status: Status = row["caption_status"] or ("error" if row["error"] else "missing")

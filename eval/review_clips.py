@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from captioner.files import first_line
 from captioner.schema import ShotCaption
 from curation.sources import VIDEO_SUFFIXES
 from eval.predictions import pair, read_predictions
@@ -113,7 +114,7 @@ def _tables(folder: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         try:
             yield pq.read_table(part, columns=list(columns)).select(list(columns))
         except (pa.ArrowException, KeyError) as error:
-            told = str(error).splitlines()[0][:80]
+            told = first_line(error)[:80]
             raise TestsetError([f"{part}: no ledger of this version: {told}"]) from None
 
 

@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from captioner.files import first_line
 from captioner.schema import MAX_SUBJECTS, SHOT_FIELDS, SUBJECT_TYPES, options
 from curation.ledger import arrow_schema, replacing
 from eval.camera_text import read_camera
@@ -600,7 +601,7 @@ def _ledger_table(folder: Path) -> pa.Table:
         tables = [pq.read_table(part, columns=columns) for part in parts]
         return pa.concat_tables([one.cast(schema) for one in tables])
     except (pa.ArrowException, KeyError, ValueError) as error:
-        told = str(error).splitlines()[0]
+        told = first_line(error)
         raise TestsetError([f"{folder}: no ledger of this version: {told[:80]}"]) from None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from captioner.files import first_line, hash_files
 from generation.config import GenerationConfig
 from generation.frames import GenerationOptionError
 
@@ -69,7 +69,7 @@ def find_checkpoint(model: str, config: GenerationConfig) -> tuple[Checkpoint, G
     if config.task == "df" and config.first_frame:
         pipeline = FORCING_IMAGE
     folder = _whole(model, folder)
-    name = f"{Path(model).name}@{_digest(folder)[:12]}"
+    name = f"{Path(model).name}@{_hash(folder)[:12]}"
     return Checkpoint(folder, pipeline, name), fitted
 
 
@@ -96,9 +96,9 @@ def _whole(model: str, folder: Path) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=_PATTERNS))
     except Exception as error:  # the hub's client and its network have many of their own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{model} cannot be fetched from the model hub ({reason}): run it again to go on"
+            f"{model} cannot be fetched from the model hub ({first_line(error)}): run it again to "
+            "go on"
         ) from None
 
 
@@ -117,11 +117,9 @@ def _json(path: Path, model: str, task: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _digest(folder: Path) -> str:
-    """sha256 over the names and contents of all that may be loaded."""
-    known = hashlib.sha256()
-    for path in sorted(path for pattern in _PATTERNS for path in folder.rglob(pattern)):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        known.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return known.hexdigest()
+def _hash(folder: Path) -> str:
+    """Over the names and contents of all that may be loaded."""
+    return hash_files(
+        (folder, path)
+        for path in sorted(path for pattern in _PATTERNS for path in folder.rglob(pattern))
+    )

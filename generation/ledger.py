@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field, ValidationError
 
+from captioner.files import first_line
 from captioner.schema import ShotCaption, arrow_struct
 from curation.ledger import replacing, sweep
 from curation.output import Output
@@ -98,7 +99,7 @@ def read_generations(folder: Path) -> list[Generation]:
     except FileNotFoundError:
         raise GenerationOptionError(f"{folder} holds no {LEDGER}: generate first") from None
     except (pa.ArrowException, ValidationError, OSError) as error:
-        line = str(error).strip().splitlines()[0]
+        line = first_line(error)
         raise GenerationOptionError(
             f"{path} cannot be read ({line}): remove it, or generate into a new folder"
         ) from None

@@ -81,8 +81,9 @@ def precompute(
     from curation.buckets import BucketError, Fit, make_buckets
     from curation.clip_dataset import ClipError, Task
     from curation.dataset import DatasetError
-    from curation.precompute import Model, PrecomputeConfig, PrecomputeError
+    from curation.encoders import Model, PrecomputeError
     from curation.engine_ray import EnginePool, cluster_gpus, connect
+    from curation.precompute import PrecomputeConfig
     from curation.precompute import precompute as make
     from jobs import console
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from captioner import prompts
 from captioner.engines.vlm import PROMPT_TOKENS, Request
+from captioner.files import first_line
 from captioner.policies import ModelVideo
 from captioner.schema import json_schema
 
@@ -123,10 +124,9 @@ def local(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=list(_SMALL)))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{model} cannot be had from the model hub ({reason}): download it on a machine with "
-            "network (`hf download`), and give its folder"
+            f"{model} cannot be had from the model hub ({first_line(error)}): download it on a "
+            "machine with network (`hf download`), and give its folder"
         ) from None
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from captioner.files import first_line
 from curation.layouts.clips import CaptionKind, Clip, ExportError, Skipped, find_clips
 from curation.layouts.diffusion_pipe import DiffusionPipe
 from curation.layouts.finetrainers import Finetrainers
@@ -140,7 +141,7 @@ def _earlier_files(folder: Path, layout: str) -> list[str]:
     try:
         report = Report.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        line = str(error).splitlines()[0]
+        line = first_line(error)
         raise ExportError(f"{path} cannot be read ({line}): give an empty folder") from None
     if report.layout != layout:
         raise ExportError(f"{folder} is an export for {report.layout}: give another folder")

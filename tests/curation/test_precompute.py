@@ -22,14 +22,13 @@ from curation import ClipDataset, precompute
 from curation.buckets import Bucket
 from curation.clip_dataset import ClipError
 from curation.dataset import DatasetConfig, publish
+from curation.encoders import Model, PrecomputeError
 from curation.engine_ray import EnginePool
 from curation.output import Output
 from curation.precompute import (
     Missing,
-    Model,
     PrecomputeConfig,
     Precomputed,
-    PrecomputeError,
     ShardMaker,
     latents,
     read_report,
