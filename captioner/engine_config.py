@@ -65,7 +65,8 @@ class EngineConfig:
     None: the engine's own) how freely it answers, `merge` which fields the experts override
     (`captioner.merge`), `fusion` what writes the prose, and `window` how many seconds are captioned
     at a time. `vllm` are fields of captioner.engines.vllm.VllmOptions, each as `name=value`:
-    `tensor_parallel=2`, `quantization=awq`. `known` is the identity of an engine that was built
+    `tensor_parallel=2`, `quantization=awq`. `questions` by name are asked of each clip besides the
+    caption, of a model engine alone. `known` is the identity of an engine that was built
     elsewhere. Raises EngineOptionError, and captioner.merge.MergeRuleError.
     """
 
@@ -78,6 +79,7 @@ class EngineConfig:
     fusion: Literal["template", "engine"] = "template"
     window: float | None = None
     vllm: tuple[str, ...] = ()
+    questions: tuple[tuple[str, str], ...] = ()
     known: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -171,7 +173,8 @@ class EngineConfig:
         generator = settled.generator()
         if settled.name in ("vllm", "transformers"):
             check_interface(self.model or SKYCAPTIONER, self.policy)
-        return VlmEngine(CountedGenerator(generator), self.policy, temperature)
+        questions = dict(self.questions)
+        return VlmEngine(CountedGenerator(generator), self.policy, temperature, questions=questions)
 
     def warm_up(self, engine: Engine) -> None:
         """Load the model now, by a first answer of one token, where it would load at the first
@@ -248,6 +251,10 @@ class EngineConfig:
             yield from self._told(engine, first, dict(self._captions(engine, first.items())))
         else:
             yield from self._captions(engine, clips)
+
+    def failed(self, reason: str) -> CaptionResult:
+        """The result of a clip that the engine did not survive."""
+        return CaptionResult("error", self.name, None, error=reason)
 
     def _captions(
         self, engine: Engine, clips: Iterable[tuple[K, Prepared]]

@@ -47,6 +47,7 @@ class CaptionResult:
 
     `sources` has an entry for each of `schema.FIELDS` that is not empty. `caption` is None when
     `status` is invalid or error; `error` then says why in full. `raw` is a model's own text.
+    `answers` are shares of yes (0 to 1) to the questions that were asked besides, by their names.
     `camera` and `screen_text` are what the experts measured beside the caption. `t2v_by` and
     `i2v_by` say what wrote the prose: the template, with the reason where a model failed, or a
     model's name.
@@ -64,6 +65,7 @@ class CaptionResult:
     screen_text: tuple[str, ...] = ()
     t2v_by: str = "template"
     i2v_by: str = "template"
+    answers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.caption is None) != (self.status in ("invalid", "error")):

@@ -97,7 +97,15 @@ def merge_windows(results: Sequence[CaptionResult]) -> CaptionResult:
         i2v=fusion.i2v(caption) if caption else "",
         error=_errors(results),
         screen_text=lines,
+        answers=_answers(results),
     )
+
+
+def _answers(results: Sequence[CaptionResult]) -> dict[str, float]:
+    """Of each question the mean over the windows that answered it."""
+    names = dict.fromkeys(name for result in results for name in result.answers)
+    told = {name: [r.answers[name] for r in results if name in r.answers] for name in names}
+    return {name: sum(values) / len(values) for name, values in told.items()}
 
 
 def worst(statuses: Iterable[Status]) -> Status:

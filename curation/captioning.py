@@ -1,4 +1,4 @@
-"""The engine of a run, started and ready: on this machine, or as a pool on a Ray cluster."""
+"""The engine of a run, and the models that score its clips: here, or as pools on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ from typing import Any
 
 from captioner.engine_config import EngineConfig, EngineOptionError
 from curation.engine_metrics import Board, Gauge
-from curation.engine_process import EngineProcess, missing
+from curation.engine_process import EngineProcess, is_refusal, missing
 from curation.engine_ray import EnginePool, cluster_gpus, connect, identify, run_ray
 from curation.events import Event
+from curation.feed import stages
 from curation.pipeline import run_local
 from curation.rows import RowConfig, Work
+from curation.scorers import Scoring
 from curation.worker import Limits
 
 
 @dataclass(frozen=True)
 class Captioning:
     """What captions a run: the engine's configuration as settled (`why` it was chosen), how works
-    are `run` with it, and what it did so far (None for an engine within the workers)."""
+    are `run` with it, what it did so far (None for an engine within the workers), and the `models`
+    that score the clips before."""
 
     config: EngineConfig
     why: str
     run: Callable[..., Iterator[Event]]
     gauge: Callable[[], Gauge | None]
+    models: Scoring | None = None
 
     def facts(self) -> dict[str, Any]:
         """The engine for run.json."""
@@ -41,26 +45,30 @@ class Captioning:
 
 @contextlib.contextmanager
 def start(
-    asked: EngineConfig, ray: bool = False, engines: int | None = None
+    asked: EngineConfig,
+    ray: bool = False,
+    engines: int | None = None,
+    models: Scoring | None = None,
 ) -> Iterator[Captioning]:
     """Start the engine that was asked for; on Ray at most `engines`, by default one a GPU.
 
-    The engine itself starts with the first work, before any video of it is decoded: a run that has
-    nothing to do loads no model. Raises captioner.engine_config.EngineOptionError for options, a
-    model or an endpoint that cannot be used; running raises curation.engine_process.EngineLostError
-    for an engine that cannot be kept alive.
+    Engine and models themselves start with the first work, before any video of it is decoded: a run
+    that has nothing to do loads none. Raises captioner.engine_config.EngineOptionError for options,
+    a model or an endpoint that cannot be used, and curation.scorers.ScorerError; running raises
+    curation.engine_process.EngineLostError for an engine that cannot be kept alive.
     """
     if ray:
         connect()
-        yield _on_ray(asked, engines)
+        yield _on_ray(asked, engines, models)
         return
     config, why = asked.chosen()
-    if not config.is_apart:
-        yield Captioning(config, why, run_local, lambda: None)
-        return
-    here = _Here(config)
+    if config.is_apart:
+        config = config.knowing(identity(config))
+    if models is not None:
+        models = models.knowing(models.identity())
+    here = _Here(config.name)
     try:
-        yield Captioning(config.knowing(identity(config)), why, here.run, here.gauge)
+        yield Captioning(config, why, here.run, here.gauge, models)
     finally:
         here.close()
 
@@ -72,41 +80,54 @@ def identity(config: EngineConfig) -> dict[str, str]:
     except ImportError as error:
         raise EngineOptionError(missing(config.name, error)) from None
     except ValueError as error:
-        if type(error).__module__.startswith("captioner."):
+        if is_refusal(error):
             raise EngineOptionError(str(error)) from None
         raise
 
 
 class _Here:
-    """An engine process of this machine, started when there is something to do."""
+    """Processes of this machine, started when there is something to do."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        self._config = config
-        self._process: EngineProcess | None = None
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
+        self._processes: dict[str, EngineProcess[Any]] = {}
 
     def run(
         self, todo: Sequence[Work], config: RowConfig, workers: int, limits: Limits | None = None
     ) -> Iterator[Event]:
         if todo:
-            self._process = self._process or EngineProcess(self._config)
-            yield from run_local(todo, config, workers, limits, self._process)
+            for stage in stages(config):
+                if stage.serves.name not in self._processes:
+                    self._processes[stage.serves.name] = EngineProcess(stage.serves)
+            yield from run_local(todo, config, workers, limits, self._processes)
 
     def gauge(self) -> Gauge | None:
-        return self._process.gauge() if self._process else None
+        process = self._processes.get(self._engine)
+        return process.gauge() if process else None
 
     def close(self) -> None:
-        if self._process is not None:
-            self._process.close()
+        for process in self._processes.values():
+            process.close()
 
 
-def _on_ray(asked: EngineConfig, engines: int | None) -> Captioning:
+def _on_ray(asked: EngineConfig, engines: int | None, models: Scoring | None) -> Captioning:
     gpus = cluster_gpus()
     config, why = asked.chosen(gpu=gpus > 0)
-    if not config.is_apart:
-        return Captioning(config, why, run_ray, lambda: None)
-    # A server computes elsewhere; the others take a GPU each where there are any.
-    own = 1.0 if gpus and config.name in ("vllm", "transformers") else 0.0
-    pool = EnginePool(largest=engines or max(1, int(gpus * own)), gpus=own)
+    # Models that score are small beside an engine: they share its GPU.
+    beside = _BESIDE if gpus and models is not None else 0.0
+    scorers = EnginePool(largest=max(1, int(gpus)), gpus=beside)
+    if models is not None:
+        models = models.knowing(identify(models, scorers))
     board = Board()
+    run = partial(run_ray, board=board, scorers=scorers)
+    if not config.is_apart:
+        return Captioning(config, why, run, lambda: None, models)
+    # A server computes elsewhere; the others take a GPU each where there are any.
+    own = 1.0 - beside if gpus and config.name in ("vllm", "transformers") else 0.0
+    pool = EnginePool(largest=engines or max(1, int(gpus) if own else 1), gpus=own)
     known = config.knowing(identify(config, pool))
-    return Captioning(known, why, partial(run_ray, pool=pool, board=board), board.total)
+    return Captioning(known, why, partial(run, pool=pool), board.total, models)
+
+
+_BESIDE = 0.1
+"""Of a GPU: what vLLM leaves of its memory (captioner.engines.vllm.MEMORY)."""

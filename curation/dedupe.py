@@ -48,6 +48,8 @@ class DedupeConfig:
     `min_agreement`: how alike the two change over time at least, from 0 (by chance) to 1.
     `still_distance`: like `max_distance`, where nothing moves in one of the two.
     `min_overlap`: share of the shorter clip that both must show, 0 to 1.
+    `embedding`: "own", the one that is measured, or "model", that of the preset's `models`; the
+    defaults of the cosines are for the measured one.
 
     The defaults were chosen on copies of the shots of 41 real files (eval.dedupe, seeds 0 and 1).
     There copies differ by 1 bit (median) to 16 and agree by 0.82 (median), 0.48 for the lowest
@@ -65,10 +67,13 @@ class DedupeConfig:
     still_distance: float = 13.0
     min_overlap: float = 0.5
     likeness_cosine: float = 0.97
+    embedding: Literal["own", "model"] = "own"
 
     def __post_init__(self) -> None:
         if self.mode not in ("copies", "likeness"):
             raise ValueError(f"mode {self.mode!r} is neither copies nor likeness")
+        if self.embedding not in ("own", "model"):
+            raise ValueError(f"embedding {self.embedding!r} is neither own nor model")
         for name in ("candidate_cosine", "min_agreement", "min_overlap", "likeness_cosine"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} is over 0 and at most 1, not {getattr(self, name)}")

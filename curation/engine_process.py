@@ -18,15 +18,15 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from typing import Any, Generic, Protocol, TypeVar
 
-from captioner.engine_config import EngineConfig, EngineOptionError
+from captioner.engine_config import EngineOptionError
 from captioner.handover import Prepared, unpacked
-from captioner.result import CaptionResult, Engine
 from curation.engine_metrics import Gauge
 from curation.worker import die_with_parent, named_exit
 
@@ -41,6 +41,51 @@ MAX_DEATHS = 5
 
 UNPACKED = 8
 """Clips that lie unpacked before the engine; the others wait as JPEG."""
+
+
+K = TypeVar("K")
+
+
+class Result(Protocol):
+    """What became of a clip; `status` "error" where nothing did."""
+
+    @property
+    def status(self) -> str:
+        """For counting."""
+        ...
+
+
+R = TypeVar("R", bound=Result)
+R_co = TypeVar("R_co", bound=Result, covariant=True)
+
+
+class Served(Protocol[R_co]):
+    """What a process is made of: captioner.engine_config.EngineConfig, curation.scorers.Scoring."""
+
+    @property
+    def name(self) -> str:
+        """What it is called where it fails."""
+        ...
+
+    def build(self) -> Any:
+        """The engine, in its process. A ValueError of ours is a user's mistake, in one line."""
+        ...
+
+    def identity_of(self, engine: Any) -> dict[str, str]:
+        """What its results depend on."""
+        ...
+
+    def warm_up(self, engine: Any) -> None:
+        """Load what would be loaded at the first clip. Raises as `build` does."""
+        ...
+
+    def answers(self, engine: Any, clips: Iterable[tuple[K, Prepared]]) -> Iterator[tuple[K, R_co]]:
+        """Each clip's result, as it is finished."""
+        ...
+
+    def failed(self, reason: str) -> R_co:
+        """The result of a clip that the engine did not survive."""
+        ...
 
 
 class EngineLostError(RuntimeError):
@@ -77,36 +122,36 @@ class _Took:
 @dataclass(frozen=True)
 class _Told:
     number: int
-    result: CaptionResult
+    result: Any
     gauge: Gauge
 
 
 @dataclass
-class _Asked:
+class _Asked(Generic[R]):
     """A clip on its way. `alone`: nothing else is given to the engine while it has this one."""
 
     number: int
     prepared: Prepared
-    future: Future[CaptionResult]
+    future: Future[R]
     sent: bool = False
     taken: bool = False
     alone: bool = False
 
 
-class EngineProcess:
+class EngineProcess(Generic[R]):
     """One engine; `submit` clips from any thread.
 
     Starting waits for the engine to be ready. Raises EngineOptionError when the engine refuses its
     options or its model, EngineLostError when it dies before it is ready.
     """
 
-    def __init__(self, config: EngineConfig, patience: float = PATIENCE) -> None:
+    def __init__(self, config: Served[R], patience: float = PATIENCE) -> None:
         self._config = config
         self._patience = patience
         self._lock = threading.RLock()
         self._numbers = itertools.count()
-        self._asked: dict[int, _Asked] = {}
-        self._suspects: deque[_Asked] = deque()
+        self._asked: dict[int, _Asked[R]] = {}
+        self._suspects: deque[_Asked[R]] = deque()
         self._statuses: Counter[str] = Counter()
         self._before = Gauge(engines=0)
         self._now = Gauge()
@@ -118,9 +163,9 @@ class EngineProcess:
         self._watcher.start()
         atexit.register(self.close)  # before multiprocessing waits for the process to end
 
-    def submit(self, prepared: Prepared) -> Future[CaptionResult]:
-        """Ask for a clip's caption; the future ends with EngineLostError when no engine is left."""
-        future: Future[CaptionResult] = Future()
+    def submit(self, prepared: Prepared) -> Future[R]:
+        """Ask for a clip's result; the future ends with EngineLostError when no engine is left."""
+        future: Future[R] = Future()
         with self._lock:
             if self._lost is not None:
                 future.set_exception(self._lost)
@@ -146,7 +191,7 @@ class EngineProcess:
                 statuses=dict(self._statuses),
             )
 
-    def __enter__(self) -> EngineProcess:
+    def __enter__(self) -> EngineProcess[R]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -198,7 +243,7 @@ class EngineProcess:
                 self.identity = identity
         self._since = time.monotonic()
 
-    def _send(self, asked: _Asked) -> None:
+    def _send(self, asked: _Asked[R]) -> None:
         asked.sent = True
         try:
             self._pipe.send((asked.number, asked.prepared))
@@ -242,7 +287,7 @@ class EngineProcess:
                     if asked.alone:
                         self._next_suspect()
 
-    def _finish(self, asked: _Asked, result: CaptionResult) -> None:
+    def _finish(self, asked: _Asked[R], result: R) -> None:
         self._statuses[result.status] += 1
         asked.future.set_result(result)
 
@@ -256,8 +301,7 @@ class EngineProcess:
             for asked in list(self._asked.values()):
                 if asked.alone and asked.taken:
                     del self._asked[asked.number]
-                    result = CaptionResult("error", self._config.name, None, error=reason)
-                    self._finish(asked, result)
+                    self._finish(asked, self._config.failed(reason))
                 elif asked.taken or (asked.alone and asked.sent):
                     asked.alone = True
                     self._suspects.append(asked)
@@ -294,10 +338,16 @@ def missing(engine: str, error: ImportError) -> str:
     return f"engine {engine} cannot be loaded: {error}; pip install 'skycaptioner[{engine}]'"
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether an error is ours and says in one line what a user can mend."""
+    ours = type(error).__module__.startswith(("captioner.", "curation."))
+    return ours and isinstance(error, ValueError)
+
+
 # --- in the engine's process ----------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, config: EngineConfig) -> None:
+def _serve(pipe: Connection, config: Served[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
     die_with_parent(group=True)
@@ -310,7 +360,7 @@ def _serve(pipe: Connection, config: EngineConfig) -> None:
         pipe.send(_Refused(missing(config.name, error)))
         return
     except Exception as error:
-        if isinstance(error, ValueError) and type(error).__module__.startswith("captioner."):
+        if is_refusal(error):
             pipe.send(_Refused(str(error)))
         else:
             pipe.send(_Broke(traceback.format_exc()))
@@ -329,7 +379,7 @@ def _serve(pipe: Connection, config: EngineConfig) -> None:
 class _Feeding:
     """The pipe from inside: clips are read and unpacked ahead of the engine by threads."""
 
-    def __init__(self, pipe: Connection, engine: Engine) -> None:
+    def __init__(self, pipe: Connection, engine: Any) -> None:
         self._pipe = pipe
         self._engine = engine
         self._lock = threading.Lock()
@@ -368,7 +418,7 @@ class _Feeding:
             self._in_flight += 1
             self._pipe.send(_Took(number))
 
-    def tell(self, number: int, result: CaptionResult) -> None:
+    def tell(self, number: int, result: Any) -> None:
         """Hand over a result."""
         now = time.monotonic()
         with self._lock:

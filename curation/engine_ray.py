@@ -19,13 +19,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from captioner.engine_config import EngineConfig, EngineOptionError
-from captioner.result import CaptionResult
+from captioner.engine_config import EngineOptionError
 from curation.engine_metrics import Board, Gauge, RayMetrics
-from curation.engine_process import EngineLostError, EngineProcess
+from curation.engine_process import EngineLostError, EngineProcess, Served
 from curation.events import Event
-from curation.feed import answered
+from curation.feed import Stage, stages
 from curation.rows import Made, RowConfig, Work
+from curation.scorers import MODELS
 from curation.worker import Ended, Limits, Worker
 
 BLOCK_BYTES = 8 << 20
@@ -70,7 +70,7 @@ def cluster_gpus() -> float:
     return resources.get("GPU", 0.0)
 
 
-def identify(config: EngineConfig, pool: EnginePool) -> dict[str, str]:
+def identify(config: Served[Any], pool: EnginePool) -> dict[str, str]:
     """The identity of the engine as a node of its kind tells it: it is started there once.
 
     Raises EngineOptionError when it refuses, EngineLostError when it fails.
@@ -98,8 +98,9 @@ def run_ray(
     limits: Limits | None = None,
     pool: EnginePool | None = None,
     board: Board | None = None,
+    scorers: EnginePool | None = None,
 ) -> Iterator[Event]:
-    """Do the works on the cluster; gauges of the engines go to `board`.
+    """Do the works on the cluster; gauges of the engines in `pool` go to `board`.
 
     Each of at most `workers` actors takes one core and watches over one process, as on one machine.
     Ray starts an actor that is lost with its node anew and repeats what it had: for a decoding one
@@ -117,17 +118,18 @@ def run_ray(
         num_cpus=1,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, workers)),
     )
-    if config.is_apart:
-        pool = pool or EnginePool()
+    pools = {MODELS: scorers or EnginePool(gpus=0.0)}
+    for stage in stages(config):
+        own = pools.get(stage.serves.name, pool or EnginePool())
         rows = rows.map_batches(
-            _Captioning,
-            fn_constructor_args=(config,),
+            _Asking,
+            fn_constructor_args=(stage,),
             batch_size=None,  # a block as it comes
-            num_cpus=pool.cpus,
-            num_gpus=pool.gpus,
+            num_cpus=own.cpus,
+            num_gpus=own.gpus,
             compute=ray.data.ActorPoolStrategy(
-                min_size=pool.smallest,
-                max_size=pool.largest,
+                min_size=own.smallest,
+                max_size=own.largest,
                 max_concurrent_calls_per_actor=BLOCKS_AT_ONCE,
                 max_tasks_in_flight_per_actor=2 * BLOCKS_AT_ONCE,
                 enable_true_multi_threading=True,
@@ -170,18 +172,16 @@ class _Decoding:
             yield _packed(number, _Sent(made))
 
 
-class _Captioning:
-    """An engine in an actor of its own; blocks go through it side by side."""
+class _Asking:
+    """A stage's engine in an actor of its own; blocks go through it side by side."""
 
-    def __init__(self, config: RowConfig) -> None:
+    def __init__(self, stage: Stage[Any]) -> None:
         import ray
 
-        engine = config.captioning
-        if engine is None:
-            raise ValueError("no engine to caption with")
         self._name = ray.get_runtime_context().get_actor_id() or str(os.getpid())
-        self._engine = EngineProcess(engine)
-        self._metrics = RayMetrics(engine.name)
+        self._stage = stage
+        self._engine = EngineProcess(stage.serves)
+        self._metrics = RayMetrics(stage.serves.name)
 
     def __call__(self, block: dict[str, Any]) -> Iterator[dict[str, Any]]:
         # All clips of the block go in before any is waited for.
@@ -192,17 +192,17 @@ class _Captioning:
         for number, sent, future in asked:
             done = sent
             if future is not None:
-                made = answered(sent.event, future.result())
+                made = self._stage.answered(sent.event, future.result())
                 gauge = self._engine.gauge()
                 self._metrics.tell(gauge)
-                done = _Sent(made, engine=self._name, gauge=gauge)
+                captions = self._stage.serves.name != MODELS
+                done = _Sent(made, engine=self._name, gauge=gauge if captions else None)
             packed = _packed(number, done)
             yield {"id": [packed["id"]], "event": [packed["event"]]}
 
-    def _ask(self, sent: _Sent) -> Future[CaptionResult] | None:
-        if isinstance(sent.event, Made) and sent.event.clip is not None:
-            return self._engine.submit(sent.event.clip)
-        return None
+    def _ask(self, sent: _Sent) -> Future[Any] | None:
+        asked = self._stage.asked(sent.event) if isinstance(sent.event, Made) else None
+        return None if asked is None else self._engine.submit(asked)
 
 
 def _received(

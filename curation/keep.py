@@ -16,8 +16,9 @@ from curation.facts import Facts
 from curation.ledger import Row, arrow_schema
 from curation.ledger_columns import read_columns, write_columns
 from curation.output import Output
-from curation.preset import Preset, load_preset
+from curation.preset import Preset, PresetError, load_preset
 from curation.rows import failed
+from curation.scorers import EMBEDDING
 from curation.sources import Source
 from curation.verdict import FOR_CLUSTERS, Verdict, clusters, columns_to_read, judge
 
@@ -32,7 +33,11 @@ def preset_for(name: str, facts: Facts) -> Preset:
         schema = schema.append(pa.field(column, pa.string()))
     preset = load_preset(name, schema)
     preset.crop.make(CropConfig)
-    preset.dedupe.make(DedupeConfig)
+    if preset.dedupe.make(DedupeConfig).embedding == "model" and EMBEDDING not in preset.models:
+        raise PresetError(
+            f"{preset.dedupe.places.at(('embedding',))}: there is no `{EMBEDDING}` among the "
+            "preset's models: name one, such as `embedding: {model: facebook/dinov2-base}`"
+        )
     return preset
 
 
@@ -42,9 +47,8 @@ def judge_all(preset: Preset, out: Output) -> Verdict:
     Raises LedgerError, BalanceError, and OSError when `out` cannot be written.
     """
     parts = out.ledger.parts()
-    table, known = read_columns(
-        parts, list(dict.fromkeys([*columns_to_read(preset), *FOR_CLUSTERS]))
-    )
+    columns = [*columns_to_read(preset), *FOR_CLUSTERS, "model_embedding"]
+    table, known = read_columns(parts, list(dict.fromkeys(columns)))
     grouped = clusters(table, preset.dedupe.make(DedupeConfig))
     place = table.schema.get_field_index("duplicate_cluster")
     judged = judge(table.set_column(place, "duplicate_cluster", grouped), preset)

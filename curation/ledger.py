@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TextIO, cast
@@ -22,7 +22,7 @@ from curation.measure.clip import Measures
 from curation.measure.columns import column
 from curation.measure.embedding import DIMENSIONS
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 
 
 class SourceOfField(BaseModel):
@@ -44,6 +44,18 @@ class Fact(BaseModel):
 
     name: str
     value: str
+
+
+class Score(BaseModel):
+    """What a model of a preset's section `models` gives a clip."""
+
+    name: str
+    value: float
+
+
+def scores(known: Mapping[str, float]) -> list[Score]:
+    """Scores by name, in order of their names."""
+    return [Score(name=name, value=known[name]) for name in sorted(known)]
 
 
 class Row(Measures):
@@ -87,6 +99,10 @@ class Row(Measures):
         default=None, description="whether a subject keeps its place while the background flows"
     )
     text_lines: list[str] = Field(default=[], description="text read on screen")
+    model_scores: list[Score] = Field(default=[], description="scores by models of the preset")
+    model_embedding: list[float] | None = Field(
+        default=None, description="embedding by a model of the preset, of length 1"
+    )
     decision: Literal["keep", "drop", "error"] = Field(description="keep, drop or error")
     reason: str | None = Field(default=None, description="why it was dropped or failed, in words")
     stage: str | None = Field(default=None, description="the stage that dropped it or failed")
@@ -122,6 +138,11 @@ class Row(Measures):
     warning: str | None = Field(default=None, description="damage met while decoding the source")
     error: str | None = Field(default=None, description="the error message in full")
 
+    @property
+    def scores(self) -> dict[str, float]:
+        """The scores by models, by name."""
+        return {one.name: one.value for one in self.model_scores}
+
 
 class PartState(BaseModel):
     """What made a part of the ledger, kept in its Parquet metadata."""
@@ -142,6 +163,7 @@ def arrow_schema() -> pa.Schema:
 
 _TYPES = {
     "embedding": pa.list_(pa.float32(), DIMENSIONS),
+    "model_embedding": pa.list_(pa.float32()),
     "hash_sequence": pa.list_(pa.uint64()),
     "hash_changes": pa.list_(pa.uint64()),
 }

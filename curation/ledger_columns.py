@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from captioner.files import first_line
 from curation.ledger import replacing
-from curation.rule_columns import FACT, whole
+from curation.rule_columns import HELD_IN, named_columns, whole
 
 T = TypeVar("T")
 
@@ -43,13 +43,11 @@ def ledger_schema(parts: Sequence[Path]) -> pa.Schema:
     return _readable(pq.read_schema, parts[0])
 
 
-def with_facts(schema: pa.Schema, parts: Sequence[Path]) -> pa.Schema:
-    """The schema with a column for each fact that the user gave about a source of the ledger: a
-    preset may name them. Raises LedgerError."""
-    facts = read_columns(parts, ["source_facts"])[0]["source_facts"]
-    names = pc.struct_field(pc.list_flatten(facts), "name")
-    for name in sorted(pc.unique(names).to_pylist()):
-        schema = schema.append(pa.field(FACT + name, pa.string()))
+def with_named(schema: pa.Schema, parts: Sequence[Path]) -> pa.Schema:
+    """The schema with a column for each fact that the user gave about a source of the ledger and
+    for each score by a model: a preset may name them. Raises LedgerError."""
+    for field in named_columns(read_columns(parts, HELD_IN)[0]):
+        schema = schema.append(field)
     return schema
 
 

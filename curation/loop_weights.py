@@ -35,7 +35,7 @@ from curation.balance import BalanceConfig, Factor
 from curation.interval import wilson
 from curation.ledger import replacing
 from curation.preset import Preset
-from curation.rule_columns import DERIVED, is_fact
+from curation.rule_columns import DERIVED, is_named
 
 FILE = "loop_weights.json"
 
@@ -224,7 +224,7 @@ def with_loop(preset: Preset, weights: LoopWeights, schema: pa.Schema) -> Preset
     if balance is None:
         balance = BalanceConfig(by=weights.by, to="tempered", alpha=1.0, mode="weight")
         for name in weights.by:
-            if name not in schema.names and name not in DERIVED and not is_fact(name):
+            if name not in schema.names and name not in DERIVED and not is_named(name):
                 raise LoopWeightsError(f"the weights are of {name}, which the ledger does not have")
     elif balance.by != weights.by:
         raise LoopWeightsError(

@@ -11,13 +11,14 @@ import contextlib
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from curation.engine_process import EngineProcess
 from curation.engine_ray import run_ray as run_ray
 from curation.events import Event
-from curation.feed import feed
+from curation.feed import feed, stages
 from curation.ledger import Journal, Row, replacing
 from curation.output import Output
 from curation.rows import Made, RowConfig, Work, labels
@@ -114,21 +115,22 @@ def run_local(
     config: RowConfig,
     workers: int,
     limits: Limits | None = None,
-    engine: EngineProcess | None = None,
+    engines: Mapping[str, EngineProcess[Any]] | None = None,
 ) -> Iterator[Event]:
     """Do the works in that many processes of this machine.
 
-    Clips for an engine apart go to `engine`, or to one that is started here. Raises
-    EngineLostError when it cannot be kept alive, EngineOptionError when it cannot be started.
+    Clips for a stage apart go to its process in `engines`, by name, or to one that is started
+    here. Raises EngineLostError when it cannot be kept alive, EngineOptionError when it cannot be
+    started.
     """
     made = run_workers(todo, config, workers, limits)
-    if not config.is_apart or config.captioning is None:
+    with contextlib.ExitStack() as own:
+        for stage in stages(config):
+            engine = (engines or {}).get(stage.serves.name)
+            if engine is None:
+                engine = own.enter_context(EngineProcess(stage.serves))
+            made = feed(made, stage, engine)
         yield from made
-    elif engine is not None:
-        yield from feed(made, engine)
-    else:
-        with EngineProcess(config.captioning) as own:
-            yield from feed(made, own)
 
 
 def run_workers(

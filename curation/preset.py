@@ -13,6 +13,8 @@ A preset is a YAML file:
     crop: {min_area: 0.8}               # handed to curation.crop
     dedupe: {}                          # handed to curation.dedupe
     balance: {by: [subject_type], to: {Human: 0.632}}   # curation.balance.BalanceConfig
+    models:                             # curation.scorers: models that score clips, by name
+      watermark: {model: OWNER/NAME, label: watermark}    # a rule names it model_watermark
 
 A rule takes the place of an inherited one for the same column. Bounds are kept, ends included.
 A clip without a value (null, NaN, or no such caption field) is kept unless the rule says
@@ -25,8 +27,8 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -36,7 +38,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from curation.balance import BalanceConfig
 from curation.measure.columns import Scale
-from curation.rule_columns import DERIVED, scales
+from curation.rule_columns import DERIVED, MODEL, scales
+from curation.scorers import EMBEDDING, Scorer, Scoring
 
 T = TypeVar("T")
 Keys = tuple[str | int, ...]
@@ -75,6 +78,7 @@ class _File(BaseModel):
     crop: dict[str, Any] = {}
     dedupe: dict[str, Any] = {}
     balance: dict[str, Any] | None = None
+    models: dict[str, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -135,13 +139,32 @@ class Section:
 
 @dataclass(frozen=True)
 class Preset:
-    """Rules in order, and the options of the later stages."""
+    """Rules in order, the options of the later stages, and models that score clips by name."""
 
     name: str
     rules: tuple[Rule, ...]
     crop: Section
     dedupe: Section
     balance: BalanceConfig | None
+    models: Mapping[str, Scorer] = field(default_factory=dict)
+
+    @property
+    def questions(self) -> dict[str, str]:
+        """What the model that captions is asked of each clip, by name."""
+        return {name: one.question for name, one in self.models.items() if one.question}
+
+    @property
+    def scoring(self) -> Scoring | None:
+        """The models that look at each clip; None where there are none."""
+        own = [(name, one) for name, one in self.models.items() if not one.question]
+        return Scoring(tuple(own)) if own else None
+
+    def without(self, models: Iterable[str]) -> Preset:
+        """The same without the rules on the scores of these models."""
+        columns = {MODEL + name for name in models}
+        return dataclasses.replace(
+            self, rules=tuple(rule for rule in self.rules if rule.column not in columns)
+        )
 
     def columns(self) -> list[str]:
         """Columns that the rules and the balance need, some of them derived."""
@@ -198,14 +221,21 @@ def load_preset(
     The schema has the columns of facts about the sources too, if there are any. `known` is
     `scales()` unless given. Raises PresetError for anything that could not be decided later.
     """
-    known = scales() if known is None else known
+    known = dict(scales() if known is None else known)
     draft = _draft(_find(str(preset), Path(), ""))
+    models = {name: _scorer(name, section) for name, section in draft.models.items()}
+    for name, scorer in models.items():
+        if name == EMBEDDING:
+            continue
+        known[MODEL + name] = scorer.scale
+        if MODEL + name not in schema.names:
+            schema = schema.append(pa.field(MODEL + name, pa.float64()))
     # Only now, so that a rule taken away or replaced may name a column that is not there.
     rules = tuple(
         _rule(name, body, places, schema, known) for name, (body, places) in draft.rules.items()
     )
     balance = None if draft.balance is None else _balance(draft.balance, schema)
-    return Preset(draft.name, rules, draft.crop, draft.dedupe, balance)
+    return Preset(draft.name, rules, draft.crop, draft.dedupe, balance, models)
 
 
 def _find(preset: str, beside: Path, where: str) -> Path:
@@ -228,6 +258,7 @@ class _Draft:
     crop: Section
     dedupe: Section
     balance: Section | None
+    models: Mapping[str, Section]
 
 
 def _draft(path: Path, chain: tuple[Path, ...] = ()) -> _Draft:
@@ -240,7 +271,11 @@ def _draft(path: Path, chain: tuple[Path, ...] = ()) -> _Draft:
     crop = Section(file.crop, places.under("crop"))
     dedupe = Section(file.dedupe, places.under("dedupe"))
     balance = None if file.balance is None else Section(file.balance, places.under("balance"))
-    base = _Draft("", {}, crop, dedupe, balance)
+    models = {
+        name: Section(options, places.under("models", name))
+        for name, options in file.models.items()
+    }
+    base = _Draft("", {}, crop, dedupe, balance, {})
     if file.extends is not None:
         where = places.at(("extends",))
         chain = (*chain, path.resolve())
@@ -254,6 +289,7 @@ def _draft(path: Path, chain: tuple[Path, ...] = ()) -> _Draft:
         crop=crop if "crop" in content else base.crop,
         dedupe=dedupe if "dedupe" in content else base.dedupe,
         balance=balance or base.balance,
+        models={**base.models, **models},
     )
 
 
@@ -320,6 +356,20 @@ def _merged(
         elif rules.pop(name, None) is None:  # `off`
             raise PresetError(f"{where.at()}: there is no inherited rule for {name}")
     return rules
+
+
+def _scorer(name: str, section: Section) -> Scorer:
+    scorer = section.make(Scorer)
+    try:
+        scorer.check(name)
+    except ValueError as error:
+        raise PresetError(f"{section.places.at()}: {error}") from None
+    return scorer if scorer.head is None else _beside(scorer, section.places.file.parent)
+
+
+def _beside(scorer: Scorer, folder: Path) -> Scorer:
+    """A head's path is from the preset's file on."""
+    return scorer.model_copy(update={"head": str(folder / (scorer.head or ""))})
 
 
 def _rule(

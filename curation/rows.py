@@ -18,10 +18,11 @@ from captioner.frames import FrameBatch
 from captioner.handover import Prepared
 from captioner.result import CaptionResult
 from curation.decide import decide
-from curation.ledger import SCHEMA_VERSION, Row, arrow_table, clip_id
+from curation.ledger import SCHEMA_VERSION, Row, arrow_table, clip_id, scores
 from curation.measure.clip import MEASURES_VERSION, measure_clip
 from curation.preset import Preset
 from curation.scan import Scan, ScanConfig, Shot, scan
+from curation.scorers import ScoreResult, Scoring
 from curation.segments import SeamError, Seams, Segment, SegmentScan, scan_segment
 from curation.sources import Source
 
@@ -32,7 +33,8 @@ class RowConfig:
 
     `engine` is the captioner's by name, None for no captions; `options` say more of it. With a
     `preset` only the clips that its rules keep are captioned; which ones is no part of the identity
-    of a row, as nothing else in it changes with the preset.
+    of a row, as nothing else in it changes with the preset but for the models that it names:
+    `models` score the clips.
     """
 
     scan: ScanConfig
@@ -40,6 +42,7 @@ class RowConfig:
     measures: bool = False
     preset: Preset | None = None
     options: EngineConfig | None = None
+    models: Scoring | None = None
 
     def __post_init__(self) -> None:
         if self.options is not None and self.options.name != self.engine:
@@ -68,6 +71,8 @@ class RowConfig:
             "measures": MEASURES_VERSION if self.measures else None,
             "engine": self.captioning.identity() if self.captioning else None,
         }
+        if self.models is not None:
+            identity["models"] = self.models.identity()
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def captioner(self) -> Captioner | None:
@@ -82,11 +87,15 @@ class RowConfig:
             return True
         return not self.wants_caption(row)
 
-    def wants_caption(self, row: Row) -> bool:
-        """Whether a measured clip is to be captioned."""
+    def wants_caption(self, row: Row, scored: bool = True) -> bool:
+        """Whether a measured clip is to be captioned; before it is `scored` as far as can be told.
+
+        What the captioning model is asked besides is known no sooner than the caption.
+        """
         if self.preset is None:
             return True
-        return bool(decide(arrow_table([row]), self.preset).keep[0])
+        unknown = self.preset.questions if scored else self.preset.models
+        return bool(decide(arrow_table([row]), self.preset.without(unknown)).keep[0])
 
 
 @dataclass(frozen=True)
@@ -112,14 +121,16 @@ class Work:
 class Made:
     """A row, and its strip of frames as JPEG where it was made just now.
 
-    `clip` is there when the row is still to be captioned by an engine elsewhere; a row that is not
-    `final` is tried again by the next run.
+    `pictures` are there when the row is still to be scored by models elsewhere, `clip` when it is
+    still to be captioned by an engine elsewhere; a row that is not `final` is tried again by the
+    next run.
     """
 
     row: Row
     preview: bytes | None = None
     clip: Prepared | None = None
     final: bool = True
+    pictures: Prepared | None = None
 
 
 @dataclass(frozen=True)
@@ -193,14 +204,19 @@ def _finish(
     strip = preview(shot.batch)
     if row.clip_id in work.failed:
         return Made(failed(row, "worker", work.failed[row.clip_id]), strip)
-    clip = None
+    clip = pictures = None
     stage = "measure"
     try:
         if config.measures:
             tell(stage, row.clip_id)
             measures = measure_clip(shot.batch, info, work.source.bytes)
             row = row.model_copy(update=measures.model_dump())
-        wanted = (captioner is not None or config.is_apart) and config.wants_caption(row)
+        if config.models is not None:
+            stage = "models"
+            tell(stage, row.clip_id)
+            pictures = config.models.prepare(shot.batch, row.clip_id)
+        captions = captioner is not None or config.is_apart
+        wanted = captions and config.wants_caption(row, scored=config.models is None)
         if wanted and captioner is not None:
             stage = "caption"
             tell(stage, row.clip_id)
@@ -210,8 +226,8 @@ def _finish(
             tell(stage, row.clip_id)
             clip = config.captioning.prepare(shot.batch, row.clip_id)
     except Exception:
-        row = failed(row, stage, traceback.format_exc())
-    return Made(row, strip, clip)
+        row, clip, pictures = failed(row, stage, traceback.format_exc()), None, None
+    return Made(row, strip, clip, pictures=pictures)
 
 
 def about_source(source: Source, config_hash: str) -> dict[str, object]:
@@ -281,6 +297,7 @@ def captioned(row: Row, result: CaptionResult) -> Row:
         "caption_i2v_by": result.i2v_by if result.caption else None,
         "caption_note": result.error if result.status != "error" else None,
         "caption_raw": result.raw,
+        "model_scores": scores({**row.scores, **result.answers}),
     }
     row = Row.model_validate({**row.model_dump(), **said})
     if result.status == "error":
@@ -288,10 +305,20 @@ def captioned(row: Row, result: CaptionResult) -> Row:
     return row
 
 
+def scored(row: Row, result: ScoreResult) -> Row:
+    """The row with what models said of its clip."""
+    if result.status == "error":
+        return failed(row, "models", result.error or "the models gave no reason")
+    known = {**row.scores, **result.scores}
+    embedding = None if result.embedding is None else list(result.embedding)
+    return row.model_copy(update={"model_scores": scores(known), "model_embedding": embedding})
+
+
 REASONS = {
     "open": "the file cannot be read as a video",
     "scan": "finding the shots failed",
     "measure": "measuring failed",
+    "models": "scoring by models failed",
     "prepare": "getting the frames ready for the engine failed",
     "caption": "captioning failed",
     "worker": "the process that worked on it died or was ended",

@@ -23,6 +23,10 @@ FACT = "source_"
 """What the name of a fact about the source begins with, as a column."""
 
 
+MODEL = "model_"
+"""What the name of a score by a model of the preset begins with, as a column."""
+
+
 @dataclass(frozen=True)
 class Derived:
     """A column computed from others. `inputs` are Parquet paths; `scale` is None for text."""
@@ -144,19 +148,42 @@ def inputs(names: Sequence[str]) -> list[str]:
 def _inputs(name: str) -> tuple[str, ...]:
     if name in DERIVED:
         return DERIVED[name].inputs
-    return ("source_facts",) if is_fact(name) else (name,)
+    return (_HELD_IN[prefix][0],) if (prefix := _prefix(name)) else (name,)
 
 
-def is_fact(name: str) -> bool:
-    """Whether a column is a fact that the user gave about the source."""
-    return name.startswith(FACT) and name not in Row.model_fields
+_HELD_IN = {FACT: ("source_facts", pa.string()), MODEL: ("model_scores", pa.float64())}
+"""The columns of names with values, by what the name of one begins with as a column of its own."""
 
 
-def _fact(table: pa.Table, name: str) -> Any:
-    facts = whole(table["source_facts"])
-    each = pc.list_flatten(facts)
-    own = np.flatnonzero(pc.equal(pc.struct_field(each, "name"), name.removeprefix(FACT)))
-    rows = pc.list_parent_indices(facts).to_numpy()[own]
+def is_named(name: str) -> bool:
+    """Whether a column is a fact that the user gave about the source, or a model's score."""
+    return _prefix(name) is not None
+
+
+def _prefix(name: str) -> str | None:
+    if name in Row.model_fields:
+        return None
+    return next((prefix for prefix in _HELD_IN if name.startswith(prefix)), None)
+
+
+def named_columns(table: pa.Table) -> list[pa.Field]:
+    """A field for each fact and score that a row has; the table has the columns that hold them."""
+    found = []
+    for prefix, (held_in, kind) in _HELD_IN.items():
+        names = pc.struct_field(pc.list_flatten(table[held_in]), "name")
+        found += [pa.field(prefix + name, kind) for name in sorted(pc.unique(names).to_pylist())]
+    return found
+
+
+HELD_IN = tuple(held_in for held_in, _ in _HELD_IN.values())
+"""The columns that `named_columns` looks at."""
+
+
+def _named(table: pa.Table, prefix: str, name: str) -> Any:
+    held = whole(table[_HELD_IN[prefix][0]])
+    each = pc.list_flatten(held)
+    own = np.flatnonzero(pc.equal(pc.struct_field(each, "name"), name.removeprefix(prefix)))
+    rows = pc.list_parent_indices(held).to_numpy()[own]
     return _first_of(len(table), rows, pc.struct_field(each, "value").take(pa.array(own)))
 
 
@@ -164,8 +191,8 @@ def column(table: pa.Table, name: str) -> Any:
     """A column of the table or a derived one, as an Arrow array; KeyError where it lacks inputs."""
     if name in table.column_names:
         return table[name]
-    if is_fact(name):
-        return _fact(table, name)
+    if prefix := _prefix(name):
+        return _named(table, prefix, name)
     if name not in DERIVED:
         raise KeyError(name)
     found = DERIVED[name].compute(table)

@@ -34,7 +34,7 @@ _CROP_INPUTS = ("border_box", *_OVER, "width", "height")
 _HASHES = ("hash_sequence", "hash_changes", "hash_times")
 
 FOR_CLUSTERS = ("clip_id", "quality_score", "start", "end", "embedding", *_HASHES)
-"""The columns that `clusters` reads."""
+"""The columns that `clusters` reads, and `model_embedding` where the configuration says so."""
 
 
 @dataclass(frozen=True)
@@ -187,21 +187,22 @@ def clusters(table: pa.Table, config: DedupeConfig) -> pa.Array:
     The table has clip_id, quality_score, start, end, embedding and the hash columns. Whether a
     clip is kept makes no difference: another threshold gives another member, not another group.
     """
-    seen = table.filter(pc.is_valid(table["embedding"]))
+    embedding = "embedding" if config.embedding == "own" else "model_embedding"
+    seen = table.filter(pc.is_valid(table[embedding]))
     if not len(seen):
         return pa.nulls(len(table), pa.string())
-    found = dedupe(_clips(seen), config=config).duplicate_of
+    found = dedupe(_clips(seen, embedding), config=config).duplicate_of
     heads = set(found.values())
     names = [found.get(one, one if one in heads else None) for one in table["clip_id"].to_pylist()]
     return pa.array(names, pa.string())
 
 
-def _clips(table: pa.Table) -> Clips:
+def _clips(table: pa.Table, embedding: str) -> Clips:
     hashes, changes, times = (table[name].to_pylist() for name in _HASHES)
     seconds = pc.subtract(table["end"], table["start"])
     return Clips(
         ids=table["clip_id"].to_pylist(),
-        embeddings=np.stack(table["embedding"].to_numpy()).astype(np.float32),
+        embeddings=np.stack(table[embedding].to_numpy()).astype(np.float32),
         hashes=[_by_view(h, c, len(t)) for h, c, t in zip(hashes, changes, times)],
         times=[np.array(t) for t in times],
         quality=np.asarray(pc.fill_null(table["quality_score"], 0.0), np.float64),

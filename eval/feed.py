@@ -40,7 +40,7 @@ from captioner.policies import native
 from captioner.schema import ShotCaption
 from curation.engine_process import EngineProcess
 from curation.events import Event
-from curation.feed import feed
+from curation.feed import captions, feed
 from curation.pipeline import run_workers
 from curation.rows import Made, RowConfig, Work
 from curation.scan import ScanConfig
@@ -117,7 +117,7 @@ def streamed(
             yield work, event
 
     with EngineProcess(engine) as process:
-        for _ in feed(noted(), process):
+        for _ in feed(noted(), captions(engine), process):
             pass
         gauge = process.gauge()
     return Fed(gauge.clips, gauge.running, gauge.waiting, unavoidable(decoded, seconds))

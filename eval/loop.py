@@ -28,7 +28,7 @@ from curation.ledger import Ledger, Row, replacing
 from curation.ledger_columns import LedgerError, ledger_schema, read_columns
 from curation.loop_weights import LoopWeights, Seen, intervals
 from curation.output import Output
-from curation.rule_columns import DERIVED, column, inputs, is_fact
+from curation.rule_columns import DERIVED, column, inputs, is_named
 from curation.sources import Source
 from eval.evaluation import read_items, to_json, write_items
 from eval.fields import Item, compare, labels_of, wilson
@@ -98,7 +98,7 @@ def read_real(folder: Path, by: Sequence[str] = (), split: str | None = None) ->
     LedgerError.
     """
     for name in by:
-        if name not in Row.model_fields and name not in DERIVED and not is_fact(name):
+        if name not in Row.model_fields and name not in DERIVED and not is_named(name):
             raise LoopError(f"--by {name}: the ledger has no such column")
     wanted = inputs(["clip_id", "concept", *MEASURES, *(by or _BY)])
     table = _real_table(folder, wanted, split)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from captioner.files import first_line, hash_files
+from captioner.files import hash_files
+from captioner.hub import HubError, folder_of
 from generation.config import GenerationConfig
 from generation.frames import GenerationOptionError
 
@@ -91,15 +92,10 @@ def _whole(model: str, folder: Path) -> Path:
     """The same with its weights, fetched where they are on the hub. Raises ModelError."""
     if Path(model).is_dir():
         return folder
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(snapshot_download(model, allow_patterns=_PATTERNS))
-    except Exception as error:  # the hub's client and its network have many of their own
-        raise ModelError(
-            f"{model} cannot be fetched from the model hub ({first_line(error)}): run it again to "
-            "go on"
-        ) from None
+        return folder_of(model, _PATTERNS)
+    except HubError as error:
+        raise ModelError(str(error)) from None
 
 
 def _json(path: Path, model: str, task: str) -> dict[str, Any]:

@@ -52,6 +52,11 @@ def fail_on(error: OSError, where: object) -> NoReturn:
     fail(f"{error.filename or where}: {reason}; mend that and run it again to go on")
 
 
+def warn(message: str) -> None:
+    """What a user may want to change; the run goes on."""
+    typer.echo(f"{_job()}: {message}", err=True)
+
+
 def stop(message: str) -> NoReturn:
     """Ctrl-C: say so and leave at once; workers follow their parent."""
     typer.echo(f"\n{_job()}: {message}", err=True)

@@ -131,10 +131,17 @@ def curate(
         if captions is Captions.none:
             asked = EngineConfig("experts")
         else:
-            asked = EngineConfig(engine.value, model, endpoint, merge=merge, vllm=tuple(vllm or ()))
+            asked = EngineConfig(
+                engine.value,
+                model,
+                endpoint,
+                merge=merge,
+                vllm=tuple(vllm or ()),
+                questions=tuple(chosen.questions.items()),
+            )
         mirror = Mirror(output)
         out = Output(mirror.folder)
-        with start(asked, ray) as captioning, out.locked():
+        with start(asked, ray, models=chosen.scoring) as captioning, out.locked():
             said = None if captions is Captions.none else captioning.config
             config = RowConfig(
                 scan,
@@ -142,7 +149,13 @@ def curate(
                 measures=True,
                 preset=chosen if captions is Captions.kept else None,
                 options=said,
+                models=captioning.models,
             )
+            if chosen.questions and not (said and said.runs_model):
+                console.warn(
+                    f"nobody answers the preset's questions ({', '.join(chosen.questions)}): "
+                    "name a model that captions, with --engine vllm, server or transformers"
+                )
             mirror.pull()
             videos = find_inputs(inputs, out.folder)
             if not videos:

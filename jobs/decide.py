@@ -58,7 +58,7 @@ def decide(
         LedgerError,
         ledger_schema,
         read_columns,
-        with_facts,
+        with_named,
         write_columns,
     )
     from curation.loop_weights import LoopWeightsError, read_weights, with_loop
@@ -72,7 +72,7 @@ def decide(
     if not paths:
         _fail(f"there is no ledger in {out.folder}")
     try:
-        schema = with_facts(ledger_schema(paths), paths)
+        schema = with_named(ledger_schema(paths), paths)
         chosen = load_preset(preset, schema)
         if from_loop is not None:
             chosen = with_loop(chosen, read_weights(from_loop), schema)

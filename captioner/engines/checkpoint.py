@@ -13,7 +13,7 @@ from typing import Any
 
 from captioner import prompts
 from captioner.engines.vlm import PROMPT_TOKENS, Request
-from captioner.files import first_line
+from captioner.hub import HubError, folder_of
 from captioner.policies import ModelVideo
 from captioner.schema import json_schema
 
@@ -114,20 +114,10 @@ _SMALL = ("*.json", "*.jinja", "*.txt", "*.model")
 
 def local(model: str) -> Path:
     """The checkpoint's folder, fetched from the hub with its small files. Raises ModelError."""
-    folder = Path(model)
-    if folder.is_dir():
-        return folder
-    if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-        raise ModelError(f"there is no folder {model}: give a checkpoint's folder, or OWNER/NAME")
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(snapshot_download(model, allow_patterns=list(_SMALL)))
-    except Exception as error:
-        raise ModelError(
-            f"{model} cannot be had from the model hub ({first_line(error)}): download it on a "
-            "machine with network (`hf download`), and give its folder"
-        ) from None
+        return folder_of(model, _SMALL)
+    except HubError as error:
+        raise ModelError(str(error)) from None
 
 
 def _json(path: Path, model: str) -> dict[str, Any]:

@@ -15,9 +15,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import cv2
@@ -25,7 +26,7 @@ import numpy as np
 
 from captioner.engines.checkpoint import video_metadata
 from captioner.engines.vllm import LOOP_COPIES, LOOP_TOKENS
-from captioner.engines.vlm import CONTEXT, Generation, Request
+from captioner.engines.vlm import CONTEXT, Generation, Request, shares_of, spellings
 from captioner.policies import ModelVideo
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ class _Session:
         reason = ""
         for attempt in range(1, self._of.attempts + 1):
             try:
-                return await self._attempt(body)
+                return await self._attempt(body, request.choices)
             except _RefusedError as refused:
                 reason = self._without_key(str(refused))
                 pause = refused.wait or 0.0
@@ -301,7 +302,7 @@ class _Session:
         times = f" ({attempt} attempts)" if attempt > 1 else ""
         return Generation("", "error", f"{self._of.url}: {reason}{times}")
 
-    async def _attempt(self, body: bytes) -> Generation:
+    async def _attempt(self, body: bytes, choices: tuple[str, ...]) -> Generation:
         """One attempt. Raises _RefusedError."""
         import httpx
 
@@ -330,7 +331,7 @@ class _Session:
                 answer.status_code in RETRIED,
                 _asked_wait(answer.headers.get("Retry-After")),
             )
-        return generation(bytes(content))
+        return generation(bytes(content), choices)
 
     def _without_key(self, reason: str) -> str:
         """Servers repeat keys and requests in their errors."""
@@ -404,9 +405,34 @@ def payload(request: Request, generator: ServerGenerator) -> bytes:
             "min_pattern_size": 1,
             "min_count": LOOP_COPIES,
         }
+    if request.choices:
+        body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        body.pop("repetition_detection", None)
+        if generator.frames == "video":  # vLLM tells any token's, others those of the likeliest
+            body["logprob_token_ids"] = _choice_ids(generator, request.choices)
     if request.stop:
         body["stop"] = list(request.stop)
     return json.dumps(body).encode()
+
+
+TOP_LOGPROBS = 20
+"""Tokens of which an OpenAI-compatible server tells how likely they were at most."""
+
+
+@lru_cache
+def _choice_ids(generator: ServerGenerator, choices: tuple[str, ...]) -> list[int]:
+    """The tokens that begin an answer with one of the choices, as vLLM's server tells them."""
+    import httpx
+
+    found: list[int] = []
+    root = generator.url.removesuffix("/v1")
+    options = _client_options(generator.url, generator.key_variable, CHECK_TIMEOUT)
+    with httpx.Client(**options) as client:
+        for text in (text for choice in choices for text in spellings(choice)):
+            body = {"model": generator.model, "prompt": text, "add_special_tokens": False}
+            answer = client.post(f"{root}/tokenize", json=body).raise_for_status().json()
+            found += answer["tokens"] if len(answer["tokens"]) == 1 else []
+    return found
 
 
 def encoded(video: ModelVideo, encoding: Literal["jpeg", "png"]) -> list[str]:
@@ -447,8 +473,11 @@ def _picture_parts(
     ]
 
 
-def generation(content: bytes) -> Generation:
-    """The answer in a chat completion. Raises _RefusedError where there is none."""
+def generation(content: bytes, choices: tuple[str, ...] = ()) -> Generation:
+    """The answer in a chat completion, with the shares of the choices where some are asked about.
+
+    Raises _RefusedError where there is none.
+    """
     try:
         answer = json.loads(content)
         choice = answer["choices"][0]
@@ -457,8 +486,15 @@ def generation(content: bytes) -> Generation:
         prompt_tokens, tokens = (
             int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")
         )
+        shares = shares_of(choices, _likely(choice)) if choices else ()
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise _RefusedError(f"no chat completion but {_said(content)!r}", True) from None
     if not isinstance(text, str) or finish not in ("stop", "length"):
         raise _RefusedError(f"an answer without text, ended by {str(finish)[:40]!r}", False)
-    return Generation(text, finish, None, prompt_tokens, tokens)
+    return Generation(text, finish, None, prompt_tokens, tokens, shares)
+
+
+def _likely(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Tokens with which the answer could have begun, and their log probabilities."""
+    first = ((choice.get("logprobs") or {}).get("content") or [{}])[0]
+    return [(str(one["token"]), float(one["logprob"])) for one in first.get("top_logprobs") or ()]

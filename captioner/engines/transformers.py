@@ -15,7 +15,7 @@ import numpy as np
 
 from captioner.engines.checkpoint import ModelError, chat, check, video_metadata
 from captioner.engines.positions import count_time
-from captioner.engines.vlm import Generation, Request
+from captioner.engines.vlm import Generation, Request, choice_ids, shares_of
 
 K = TypeVar("K")
 
@@ -106,6 +106,14 @@ class TransformersGenerator:
         prompt_tokens = int(inputs["input_ids"].shape[1])
         warm = request.temperature > 0
         tokenizer = getattr(self._processor, "tokenizer", self._processor)
+        if request.choices:
+            with torch.inference_mode():
+                logits = self._loaded(**inputs, logits_to_keep=1).logits[0, -1]
+            self.prompt_tokens += prompt_tokens
+            likely = logits.float().log_softmax(-1)
+            known = choice_ids(tokenizer, request.choices)
+            shares = shares_of(request.choices, ((text, float(likely[i])) for i, text in known))
+            return Generation("", "stop", None, prompt_tokens, 0, shares)
         with torch.inference_mode():
             output = self._loaded.generate(
                 **inputs,

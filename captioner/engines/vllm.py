@@ -14,10 +14,10 @@ from importlib import metadata
 from itertools import count
 from multiprocessing.connection import wait
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from captioner.engines.checkpoint import ModelError, chat, check, video_metadata
-from captioner.engines.vlm import Generation, Request
+from captioner.engines.vlm import Generation, Request, choice_ids, shares_of
 
 K = TypeVar("K")
 
@@ -112,7 +112,7 @@ class VllmGenerator:
         Should the engine die, those that ran get an error, and it is started again for the rest.
         """
         waiting = iter(requests)
-        running: dict[str, K] = {}
+        running: dict[str, _Running[K]] = {}
         exhausted = False
         try:
             while running or not exhausted:
@@ -136,7 +136,7 @@ class VllmGenerator:
             engine.engine_core.shutdown()
 
     def _begin(
-        self, key: K, request: Request, running: dict[str, K]
+        self, key: K, request: Request, running: dict[str, _Running[K]]
     ) -> Iterator[tuple[K, Generation]]:
         """Hand a request over; yields its error, and those of the others, where that fails."""
         name = f"caption-{next(self._numbers)}"
@@ -147,12 +147,12 @@ class VllmGenerator:
             if not _is_death(error):
                 yield key, Generation("", "error", traceback.format_exc())
                 return
-            running[name] = key
+            running[name] = _Running(key, request.choices)
             yield from self._died(error, running)
             return
-        running[name] = key
+        running[name] = _Running(key, request.choices)
 
-    def _step(self, running: dict[str, K]) -> Iterator[tuple[K, Generation]]:
+    def _step(self, running: dict[str, _Running[K]]) -> Iterator[tuple[K, Generation]]:
         """One step of all that run; yields what it finished."""
         try:
             outputs = self._engine.step()
@@ -162,17 +162,19 @@ class VllmGenerator:
         for output in outputs:
             if output.finished and output.request_id in running:
                 self._deaths = 0
-                answer = self._answer(output)
-                yield running.pop(output.request_id), answer
+                of = running.pop(output.request_id)
+                yield of.key, self._answer(output, of.choices)
 
-    def _died(self, error: Exception, running: dict[str, K]) -> Iterator[tuple[K, Generation]]:
+    def _died(
+        self, error: Exception, running: dict[str, _Running[K]]
+    ) -> Iterator[tuple[K, Generation]]:
         self._deaths += 1
         reason = "the vLLM engine died: " + "".join(traceback.format_exception(error))
         try:
             self.close()
         except Exception as closing:
             reason += f"\nand did not close: {closing}"
-        lost = list(running.values())
+        lost = [one.key for one in running.values()]
         running.clear()
         for key in lost:
             yield key, Generation("", "error", reason)
@@ -238,6 +240,9 @@ class VllmGenerator:
         }
         if request.schema is not None:
             bounded = {"structured_outputs": StructuredOutputsParams(json=request.schema)}
+        if request.choices:
+            ids = [number for number, _ in choice_ids(self._tokenizer(), request.choices)]
+            bounded = {"logprobs": len(ids), "logprob_token_ids": ids}
         return SamplingParams(
             temperature=request.temperature,
             max_tokens=request.max_tokens,
@@ -246,7 +251,10 @@ class VllmGenerator:
             **bounded,
         )
 
-    def _answer(self, output: Any) -> Generation:
+    def _tokenizer(self) -> Any:
+        return getattr(self._processor, "tokenizer", self._processor)
+
+    def _answer(self, output: Any, choices: tuple[str, ...]) -> Generation:
         completion = output.outputs[0]
         prompt_tokens, tokens = len(output.prompt_token_ids or ()), len(completion.token_ids)
         self.prompt_tokens += prompt_tokens
@@ -255,9 +263,22 @@ class VllmGenerator:
             reason = f"vLLM ended the answer by {completion.finish_reason!r}"
             return Generation(completion.text, "error", reason, prompt_tokens, tokens)
         stopped = completion.finish_reason == "stop"
+        shares: tuple[float, ...] = ()
+        if choices:
+            told = completion.logprobs[0]
+            known = choice_ids(self._tokenizer(), choices)
+            shares = shares_of(choices, ((text, told[i].logprob) for i, text in known))
         return Generation(
-            completion.text, "stop" if stopped else "length", None, prompt_tokens, tokens
+            completion.text, "stop" if stopped else "length", None, prompt_tokens, tokens, shares
         )
+
+
+@dataclass(frozen=True)
+class _Running(Generic[K]):
+    """A request that runs: whose it is, and the choices that it asks about."""
+
+    key: K
+    choices: tuple[str, ...]
 
 
 DECODING: Mapping[str, Any] = {"backend": "guidance", "disable_any_whitespace": True}

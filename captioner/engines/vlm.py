@@ -7,6 +7,7 @@ text read by `captioner.repair`, one more attempt where that may help.
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,7 +49,8 @@ class Request:
 
     `prompt` is the text of the user turn, after `video` (None: text alone). The answer has to fit
     `schema`, a JSON schema, where there is one and the program can hold a model to it. `max_tokens`
-    ends it, as does any text of `stop`.
+    ends it, as does any text of `stop`. With `choices`, words of one token each, what is asked for
+    is how likely each of them is to begin the answer.
     """
 
     prompt: str
@@ -57,17 +59,22 @@ class Request:
     temperature: float
     max_tokens: int
     stop: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model answered. `finish`: by itself, at the token budget, or not at all (`error`)."""
+    """What a model answered. `finish`: by itself, at the token budget, or not at all (`error`).
+
+    `shares` are the probabilities of the request's choices beside each other, 0 to 1.
+    """
 
     text: str
     finish: Literal["stop", "length", "error"]
     error: str | None = None
     prompt_tokens: int = 0
     tokens: int = 0
+    shares: tuple[float, ...] = ()
 
 
 class Generator(Protocol):
@@ -136,10 +143,39 @@ def most_characters(schema: Mapping[str, Any]) -> int:
     return longest(schema)
 
 
+def spellings(choice: str) -> list[str]:
+    """How a model may begin an answer with a word."""
+    return [blank + word for blank in ("", " ") for word in (choice, choice.capitalize())]
+
+
+def shares_of(choices: Sequence[str], likely: Iterable[tuple[str, float]]) -> tuple[float, ...]:
+    """The share of each choice among tokens with their natural log probabilities; none where no
+    token is one of them."""
+    found = dict.fromkeys(choices, 0.0)
+    for token, logprob in likely:
+        if (word := token.strip().lower()) in found:
+            found[word] += math.exp(logprob)
+    whole = sum(found.values())
+    return tuple(found[choice] / whole for choice in choices) if whole > 0 else ()
+
+
+def choice_ids(tokenizer: Any, choices: Sequence[str]) -> list[tuple[int, str]]:
+    """The tokens that begin an answer with one of the choices, and their texts."""
+    texts = [text for choice in choices for text in spellings(choice)]
+    ids = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    return [(found[0], text) for found, text in zip(ids, texts) if len(found) == 1]
+
+
+YES_OR_NO = ("yes", "no")
+
+
 @dataclass(frozen=True)
 class _Attempt:
+    """A request for a clip's caption, or one of the `question` of that name."""
+
     request: Request
     before: CaptionResult | None = None
+    question: str | None = None
 
 
 class VlmEngine:
@@ -147,7 +183,8 @@ class VlmEngine:
 
     An answer that is cut off, that repeats itself or that is no caption is asked for once more, at
     another temperature; the better one is the result, and its `error` says so. `max_tokens` None:
-    what the bounds of the schema ask for, as far as the model's context goes.
+    what the bounds of the schema ask for, as far as the model's context goes. `questions` by name
+    are asked of each clip besides, and answered by the share of yes (0 to 1).
     """
 
     def __init__(
@@ -158,11 +195,13 @@ class VlmEngine:
         max_tokens: int | None = None,
         longest_string: int = LONGEST_STRING,
         most_subjects: int = MOST_SUBJECTS,
+        questions: Mapping[str, str] | None = None,
     ) -> None:
         self.generator = generator
         self.name = generator.name
         self.policy = policy
         self.temperature = temperature
+        self.questions = dict(questions or {})
         self.schema = answer_schema(longest_string, most_subjects)
         room = getattr(generator, "context", CONTEXT) - PROMPT_TOKENS
         self.max_tokens = max_tokens or max(1, min(most_characters(self.schema), room))
@@ -175,6 +214,7 @@ class VlmEngine:
             "temperature": f"{self.temperature:g}",
             "max_tokens": str(self.max_tokens),
             "schema": str(most_characters(self.schema)),
+            **{f"question {name}": text for name, text in self.questions.items()},
         }
 
     def caption(self, batches: Sequence[FrameBatch | ModelVideo]) -> list[CaptionResult]:
@@ -190,11 +230,14 @@ class VlmEngine:
         while True:
             for (key, attempt), generation in self.generator.stream(flow.requests()):
                 yield from flow.refused()
+                if attempt.question is not None:
+                    yield from flow.answered(key, attempt.question, generation)
+                    continue
                 result = self._result(generation, attempt)
                 if attempt.before is None and _may_improve(result):
                     flow.again(key, replace(attempt, before=result))
                 else:
-                    yield key, result
+                    yield from flow.captioned(key, result)
             yield from flow.refused()
             if not flow.has_more():
                 return
@@ -203,6 +246,17 @@ class VlmEngine:
         """What the model is asked for a clip."""
         video = clip if isinstance(clip, ModelVideo) else POLICIES[self.policy](clip)
         return Request(prompts.STRUCTURED, video, self.schema, self.temperature, self.max_tokens)
+
+    def asked(self, request: Request) -> Iterator[_Attempt]:
+        """The questions about a clip whose caption is requested: the frames are the same, and a
+        program that keeps what it has read of a prompt reads them once."""
+        for name, text in self.questions.items():
+            yield _Attempt(
+                Request(
+                    f"{text} Answer yes or no.", request.video, None, 1.0, 1, choices=YES_OR_NO
+                ),
+                question=name,
+            )
 
     def _result(self, generation: Generation, attempt: _Attempt) -> CaptionResult:
         result = self._read(generation)
@@ -235,6 +289,16 @@ class VlmEngine:
 
 
 @dataclass
+class _Open:
+    """A clip of which not everything is answered."""
+
+    missing: int
+    result: CaptionResult | None = None
+    answers: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
 class _Flow:
     """Clips on their way to the generator: those to be asked again before new ones."""
 
@@ -242,6 +306,7 @@ class _Flow:
     batches: Iterable[tuple[Any, FrameBatch | ModelVideo]]
     _again: deque[tuple[Any, _Attempt]] = field(default_factory=deque)
     _refused: deque[tuple[Any, CaptionResult]] = field(default_factory=deque)
+    _open: dict[Any, _Open] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._new = iter(self.batches)
@@ -259,6 +324,31 @@ class _Flow:
         request = replace(attempt.request, temperature=temperature)
         self._again.append((key, replace(attempt, request=request)))
 
+    def captioned(self, key: Any, result: CaptionResult) -> Iterator[tuple[Any, CaptionResult]]:
+        """Take a caption; yields the clip's result when all is answered."""
+        self._open[key].result = result
+        yield from self._closed(key)
+
+    def answered(
+        self, key: Any, question: str, generation: Generation
+    ) -> Iterator[tuple[Any, CaptionResult]]:
+        """Take an answer; yields the clip's result when all is answered."""
+        if generation.shares:
+            self._open[key].answers[question] = generation.shares[0]
+        else:
+            told = (generation.error or "neither yes nor no").strip().splitlines()[-1]
+            self._open[key].notes.append(f"question {question} is not answered: {told}")
+        yield from self._closed(key)
+
+    def _closed(self, key: Any) -> Iterator[tuple[Any, CaptionResult]]:
+        clip = self._open[key]
+        clip.missing -= 1
+        if clip.missing or clip.result is None:
+            return
+        del self._open[key]
+        notes = "; ".join([clip.result.error, *clip.notes] if clip.result.error else clip.notes)
+        yield key, replace(clip.result, answers=clip.answers, error=notes or None)
+
     def refused(self) -> Iterator[tuple[Any, CaptionResult]]:
         """The results of clips that no request could be made of."""
         while self._refused:
@@ -273,7 +363,11 @@ class _Flow:
             return self._again.popleft()
         for key, clip in self._new:
             try:
-                return key, _Attempt(self.engine.request(clip))
+                request = self.engine.request(clip)
+                questions = list(self.engine.asked(request))
+                self._again.extend((key, question) for question in questions)
+                self._open[key] = _Open(1 + len(questions))
+                return key, _Attempt(request)
             except Exception:
                 error = traceback.format_exc()
                 self._refused.append(

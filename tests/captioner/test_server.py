@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import math
 import pickle
 import shlex
 import socket
@@ -120,6 +121,35 @@ def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# --- choices --------------------------------------------------------------------------------------
+
+
+def likely(api: Api) -> None:
+    """Says how an answer could have begun."""
+    assert api.asked["logprobs"] is True
+    assert api.asked["top_logprobs"] == 20
+    assert api.asked["max_tokens"] == 1
+    tops = [("Yes", 0.6), (" no", 0.2), ("Perhaps", 0.1)]
+    told = [{"token": token, "logprob": math.log(share)} for token, share in tops]
+    choice = {
+        "message": {"role": "assistant", "content": "Yes"},
+        "finish_reason": "length",
+        "logprobs": {"content": [{"token": "Yes", "top_logprobs": told}]},
+    }
+    api.send(200, json.dumps({"choices": [choice]}).encode())
+
+
+def test_any_server_tells_how_likely_a_choice_is() -> None:
+    with serving(likely) as api:
+        generator = ServerGenerator(api.url, "sky", frames="pictures")
+        (answer,) = generator.generate([text_request("?", max_tokens=1, choices=("yes", "no"))])
+    assert answer.shares == pytest.approx((0.75, 0.25))
+    with serving(echo) as api:
+        generator = ServerGenerator(api.url, "sky", frames="pictures")
+        (answer,) = generator.generate([text_request("?", max_tokens=1, choices=("yes", "no"))])
+    assert (answer.finish, answer.shares) == ("stop", ()), "a server that tells none gives none"
 
 
 # --- what is sent ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ pytest.importorskip("torchvision")
 from captioner import prompts
 from captioner.engines.checkpoint import video_metadata
 from captioner.engines.server import EndpointError, ServerGenerator, connect, payload
+from captioner.engines.transformers import TransformersGenerator
 from captioner.engines.vlm import Request, VlmEngine
 from captioner.frames import FrameBatch
 from captioner.policies import ModelVideo, native
@@ -144,6 +146,11 @@ def test_a_real_server_gives_the_captions_that_its_model_knows(
         unknown = [small(seed) for seed in range(100, 120)]
         wild = VlmEngine(generator, temperature=1.5, longest_string=20, most_subjects=2)
         assert {one.status for one in wild.caption(unknown)} == {"ok"}
+
+        request = Request("Is it?", VIDEOS[0], None, 1.0, 1, choices=("yes", "no"))
+        (asked,) = replace(generator, encoding="png").generate([request])
+        (here,) = TransformersGenerator(str(model), "float32").generate([request])
+        assert asked.shares == pytest.approx(here.shares, rel=1e-3)
 
         with pytest.raises(EndpointError, match="no model 'other'"):
             connect(generator.url, "other")

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -366,3 +367,10 @@ statuses = st.sampled_from(get_args(Status))
 @given(statuses, statuses, statuses)
 def test_the_worst_status_is_associative(a: Status, b: Status, c: Status) -> None:
     assert worst([worst([a, b]), c]) == worst([a, worst([b, c])]) == worst([c, b, a])
+
+
+def test_an_answer_is_the_mean_of_the_windows_that_gave_one() -> None:
+    said = [{"cat": 0.25}, {"cat": 0.75, "dog": 0.5}, {}]
+    results = [replace(window(lighting="Soft."), answers=answers) for answers in said]
+    assert merge_windows(results).answers == {"cat": 0.5, "dog": 0.5}
+    assert merge_windows(results[:1]).answers == {"cat": 0.25}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.engine_config import EngineOptionError
+from captioner.engines.vlm import Generation, Request
 from captioner.frames import FrameBatch
 from captioner.result import CaptionResult
 from captioner.schema import ShotCaption
@@ -143,3 +144,54 @@ class KillsItsParentOnce(Streaming):
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(60)
         return super().one(batch)
+
+
+class Brightness:
+    """Scores a clip by its mean grey."""
+
+    def __call__(self, frames: Any) -> float:
+        return float(frames.mean())
+
+
+class Darkness(Brightness):
+    """The same, the other way round."""
+
+    def __call__(self, frames: Any) -> float:
+        return 255 - super().__call__(frames)
+
+
+class DiesOfTheDark(Brightness):
+    """Dies of a clip that is darker than DARK."""
+
+    def __call__(self, frames: Any) -> float:
+        if 0 < super().__call__(frames) < float(os.environ["DARK"]) and len(frames) > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(frames)
+
+
+class NoNumber:
+    """Gives no number."""
+
+    def __call__(self, frames: Any) -> float:
+        return float("nan")
+
+
+class Opinions:
+    """A model that captions, and says yes to a question the more often the brighter the clip."""
+
+    name = "opinions"
+    context = 32_768
+
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        return [generation for _, generation in self.stream(enumerate(requests))]
+
+    def stream(self, requests: Iterable[tuple[Any, Request]]) -> Iterator[tuple[Any, Generation]]:
+        for key, request in requests:
+            assert request.video is not None
+            grey = float(request.video.frames.mean()) / 255
+            said = ShotCaption(environment=f"grey {grey:.3f}").to_json()
+            shares = (grey, 1 - grey) if request.choices else ()
+            yield key, Generation("" if shares else said, "stop", shares=shares)
+
+    def identity(self) -> dict[str, str]:
+        return {"engine": self.name}

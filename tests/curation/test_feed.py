@@ -22,7 +22,7 @@ from captioner.result import CaptionResult
 from captioner.schema import ShotCaption
 from curation.engine_process import EngineProcess
 from curation.events import Event
-from curation.feed import feed
+from curation.feed import captions, feed
 from curation.ledger import Row
 from curation.output import Output
 from curation.pipeline import Done, do, run_local, unfinished
@@ -33,6 +33,7 @@ from curation.worker import Ended
 from tests import clips
 
 CLIP = FrameBatch((Picture.from_rgb(np.zeros((4, 4, 3), np.uint8), 0.0),), (), 0.0, 1.0, 25.0)
+STAGE = captions(EngineConfig("server", endpoint="http://nowhere"))
 
 
 class Threads:
@@ -93,7 +94,7 @@ def test_every_row_comes_once_before_its_end(
     shapes: list[list[bool]], seed: int, ahead: int
 ) -> None:
     events, engine = events_of(shapes, seed), Threads(seed, ahead)
-    out = list(feed(iter(events), cast(EngineProcess, engine), ahead))
+    out = list(feed(iter(events), STAGE, cast(EngineProcess, engine), ahead))
     assert engine.most <= ahead
     rows = Counter(e.row.clip_id for _, e in out if isinstance(e, Made))
     assert rows == Counter(e.row.clip_id for _, e in events if isinstance(e, Made))
@@ -116,7 +117,7 @@ def test_what_breaks_on_the_way_is_raised() -> None:
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="disk is full"):
-        list(feed(breaking(), cast(EngineProcess, Threads(0, 4)), 4))
+        list(feed(breaking(), STAGE, cast(EngineProcess, Threads(0, 4)), 4))
 
 
 def test_leaving_early_stops_the_pulling() -> None:
@@ -127,7 +128,7 @@ def test_leaving_early_stops_the_pulling() -> None:
             pulled["events"] += 1
             yield from events_of([[True]], 0)[:1]
 
-    going = feed(endless(), cast(EngineProcess, Threads(0, 4)), 4)
+    going = feed(endless(), STAGE, cast(EngineProcess, Threads(0, 4)), 4)
     next(going)
     going.close()
     before = pulled["events"]

@@ -185,3 +185,44 @@ def test_nothing_kept_is_an_empty_result(films: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "nothing is kept" in done.stdout
     assert [row["decision"] for row in ledger(tmp_path / "out")] == ["drop", "drop"]
+
+
+def test_models_of_a_preset_score_the_clips(films: Path, tmp_path: Path) -> None:
+    preset = tmp_path / "bright.yaml"
+    rules = (
+        "models:\n"
+        "  bright: {model: 'tests.curation.stand_ins:Brightness'}\n"
+        "  game: {question: 'Is it a game?'}\n"
+        "rules:\n  - model_bright: {min: 20}\n  - model_game: {max: 0.5}\n"
+    )
+    preset.write_text(rules)
+    out = tmp_path / "out"
+    asked = ["-i", films, "-o", out, "--preset", preset, "--no-clips"]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    done = run(*asked, env=environment)
+    assert done.returncode == 1, done.stderr
+    assert "nobody answers the preset's questions (game): name a model" in done.stderr
+    rows = [row for row in ledger(out) if row["frames"]]
+    scores = {row["clip_id"]: {s["name"]: s["value"] for s in row["model_scores"]} for row in rows}
+    assert all(set(known) == {"bright"} for known in scores.values())
+    dropped = {row["clip_id"] for row in rows if "model_bright" in (row["reason"] or "")}
+    assert dropped == {name for name, known in scores.items() if known["bright"] < 20}
+    assert {row["source"] for row in rows if row["clip_id"] in dropped} == {
+        str(films / "black.mp4")
+    }
+
+    before = {path: path.stat().st_mtime_ns for path in (out / "ledger").iterdir()}
+    assert json.loads(run(*asked, env=environment).stdout)["files_done"] == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (out / "ledger").iterdir()}
+
+    # Other thresholds, without the videos and without the models.
+    lower = tmp_path / "lower.yaml"
+    lower.write_text("rules:\n  - model_bright: {min: 0}\n")
+    decide = [sys.executable, "-m", "jobs.decide", str(out), "--preset", str(lower), "--json"]
+    subprocess.run(decide, capture_output=True, text=True, check=True)
+    assert not any("model_bright" in (row["reason"] or "") for row in ledger(out))
+
+    preset.write_text(rules.replace("Brightness", "Absent"))
+    done = run(*asked, env=environment)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 2), done.stderr
+    assert "stand_ins:Absent cannot be imported" in done.stderr

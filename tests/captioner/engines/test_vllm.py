@@ -75,6 +75,25 @@ def test_greedy_answers_equal_those_of_transformers(
     assert all(answer.tokens == 24 and answer.finish == "length" for answer in answers)
 
 
+def test_choices_are_as_likely_as_in_transformers(
+    generator: VllmGenerator, tiny_model: Path
+) -> None:
+    from captioner.engines.transformers import TransformersGenerator
+
+    how: dict[str, Any] = {"max_tokens": 1, "choices": ("in", "is", "or")}
+    requests = [ask(video=native(clip(seed)), **how) for seed in range(3)]
+    requests.append(ask(video=None, **how))
+
+    answers = generator.generate([*requests, ask(max_tokens=2)])
+
+    assert answers.pop().shares == ()
+    same = TransformersGenerator(str(tiny_model), "float32").generate(requests)
+    for one, other in zip(answers, same, strict=True):
+        assert one.shares == pytest.approx(other.shares, rel=1e-4)
+        assert sum(one.shares) == pytest.approx(1)
+    assert len({round(answer.shares[0], 6) for answer in answers}) == 4, "the frames matter"
+
+
 def test_every_token_stands_where_transformers_puts_it(
     generator: VllmGenerator, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The engine on top of a generator: what it asks, what it makes of the answer."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
@@ -15,6 +16,7 @@ from captioner.engines.vlm import (
     VlmEngine,
     answer_schema,
     most_characters,
+    shares_of,
 )
 from captioner.schema import ShotCaption, Subject, SubjectTypes
 from tests.captioner.engines.conftest import clip
@@ -196,3 +198,65 @@ def test_the_identity_tells_what_changes_captions() -> None:
     ]
 
     assert len({json.dumps(engine.identity(), sort_keys=True) for engine in engines}) == 5
+
+
+# --- questions beside the caption -----------------------------------------------------------------
+
+
+@given(
+    st.lists(st.sampled_from(["good", "bad", "broken"]), max_size=8),
+    st.integers(1, 7),
+    st.integers(0, 3),
+)
+def test_each_clip_has_the_answers_about_itself(kinds: list[str], ahead: int, asked: int) -> None:
+    share = {0.0: 0.25, 1.0: 0.75}
+
+    def answer(request: Request) -> Generation:
+        assert request.video is not None
+        told = share[request.video.times[0]]
+        if not request.choices:
+            return said(GOOD.to_json() if told == 0.25 else "no")
+        assert (request.choices, request.max_tokens) == (("yes", "no"), 1)
+        number = int(request.prompt.split()[1])
+        return Generation("", "stop", shares=(told / (1 + number), 1 - told / (1 + number)))
+
+    good, bad = _told_apart()
+    batches = [{"good": good, "bad": bad, "broken": None}[kind] for kind in kinds]
+    questions = {f"q{i}": f"Is {i} right?" for i in range(asked)}
+
+    results = VlmEngine(Scripted(answer, ahead), questions=questions).caption(batches)  # type: ignore[arg-type]
+
+    for kind, result in zip(kinds, results, strict=True):
+        known = {"good": 0.25, "bad": 0.75}.get(kind)
+        answers = {} if known is None else {f"q{i}": known / (1 + i) for i in range(asked)}
+        assert result.answers == answers
+        assert (result.caption == GOOD) == (kind == "good")
+
+
+def test_a_question_that_is_not_answered_is_told_beside_the_caption() -> None:
+    def answer(request: Request) -> Generation:
+        if "a cat?" in request.prompt:
+            return Generation("", "error", "Traceback\nValueError: out of room")
+        return Generation("Maybe", "length") if request.choices else said(GOOD.to_json())
+
+    questions = {"cat": "Is there a cat?", "dog": "Is there a dog?"}
+    (result,) = VlmEngine(Scripted(answer), questions=questions).caption([clip()])
+
+    assert (result.status, result.caption, result.answers) == ("ok", GOOD, {})
+    assert result.error == (
+        "question cat is not answered: ValueError: out of room; "
+        "question dog is not answered: neither yes nor no"
+    )
+
+
+def test_the_identity_tells_the_questions() -> None:
+    plain = VlmEngine(Scripted(lambda _: said(""))).identity()
+    asking = VlmEngine(Scripted(lambda _: said("")), questions={"cat": "A cat?"}).identity()
+    assert asking == {**plain, "question cat": "A cat?"}
+
+
+def test_shares_are_of_the_choices_alone() -> None:
+    likely = [("yes", 0.2), (" Yes", 0.1), ("NO", 0.1), ("yesterday", 0.3), ("", 0.3)]
+    found = shares_of(("yes", "no"), [(token, math.log(share)) for token, share in likely])
+    assert found == pytest.approx((0.75, 0.25))
+    assert shares_of(("yes", "no"), [("maybe", -0.1)]) == ()
