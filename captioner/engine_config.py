@@ -21,7 +21,7 @@ from captioner.result import CaptionResult, Engine
 if TYPE_CHECKING:
     from captioner.engines.vllm import VllmOptions
     from captioner.engines.vlm import Generator
-    from captioner.fusion import Fused, Fusion
+    from captioner.fusion import Fusion
 
 K = TypeVar("K")
 
@@ -189,22 +189,22 @@ class EngineConfig:
                 said = (answer.error or "no reason given").strip()
                 raise EngineOptionError(f"engine {self.name} cannot start: {said.splitlines()[-1]}")
 
-    def generator(self) -> Generator:
-        """The bare model behind a model engine."""
+    def generator(self, video: bool = True) -> Generator:
+        """The bare model behind a model engine, which need not take a `video`."""
         if ":" in self.name:
             return cast("Generator", _imported(self.name)())
         if self.name == "vllm":
             from captioner.engines.vllm import VllmGenerator
 
-            return VllmGenerator(self.model or SKYCAPTIONER, self._vllm_options())
+            return VllmGenerator(self.model or SKYCAPTIONER, self._vllm_options(), video)
         if self.name == "transformers":
             from captioner.engines.transformers import TransformersGenerator
 
-            return TransformersGenerator(self.model or SKYCAPTIONER)
+            return TransformersGenerator(self.model or SKYCAPTIONER, video=video)
         if self.name == "server":
             from captioner.engines.server import connect
 
-            return connect(self.endpoint or "", self.model)
+            return connect(self.endpoint or "", self.model, video)
         raise EngineOptionError(f"engine {self.name} runs no model")
 
     def _vllm_options(self) -> VllmOptions:
@@ -287,7 +287,7 @@ class EngineConfig:
             t2v, i2v = next(told)
             yield (
                 key,
-                replace(result, t2v=t2v.text, i2v=i2v.text, t2v_by=_by(t2v), i2v_by=_by(i2v)),
+                replace(result, t2v=t2v.text, i2v=i2v.text, t2v_by=t2v.told_by, i2v_by=i2v.told_by),
             )
 
     def _fusion(self, engine: Engine, task: Literal["t2v", "i2v"]) -> Fusion:
@@ -328,11 +328,6 @@ class EngineConfig:
 
 _IDENTITY = ("merge", "window")
 """Options that are no part of what an engine says of itself."""
-
-
-def _by(fused: Fused) -> str:
-    """What wrote a prose, and why the template had to."""
-    return f"{fused.engine}: {fused.error}" if fused.error else fused.engine
 
 
 def has_gpu() -> bool:

@@ -138,7 +138,8 @@ class Fused:
 
     ok: as asked. template: the model failed, `error` says how, and the template wrote the text.
     error: neither has a text. `engine` is what wrote it: the generator's name, or `template`.
-    `dropped` are the fields that said something and were left out by the seeded drop-out.
+    `dropped` are the fields that said something and were left out by the seeded drop-out. `again`:
+    the engine failed, not the model, so that asking once more may help.
     """
 
     clip_id: str
@@ -147,6 +148,12 @@ class Fused:
     engine: str
     error: str | None = None
     dropped: tuple[str, ...] = ()
+    again: bool = False
+
+    @property
+    def told_by(self) -> str:
+        """What wrote the text, and why the template had to."""
+        return f"{self.engine}: {self.error}" if self.error else self.engine
 
 
 @dataclass(frozen=True)
@@ -265,7 +272,8 @@ class Fusion:
         if fault := _fault(generation, prose, self.max_tokens):
             text = t2v(draft.caption) if self.task == "t2v" else i2v(draft.caption)
             status: Literal["template", "error"] = "template" if text else "error"
-            return Fused(draft.clip_id, text, status, "template", fault, draft.dropped)
+            again = generation.finish == "error"
+            return Fused(draft.clip_id, text, status, "template", fault, draft.dropped, again)
         if not self.reference:
             prose = " ".join(prose.split())
             prose += "" if prose.endswith(_ENDS) else "."

@@ -195,3 +195,24 @@ class Opinions:
 
     def identity(self) -> dict[str, str]:
         return {"engine": self.name}
+
+
+class Writer:
+    """A language model: notes in the file named by ASKED what it is asked, dies after DIES_AFTER
+    answers, and fails while the file named by UP is not there."""
+
+    name = "writer"
+
+    def stream(self, requests: Iterable[tuple[Any, Request]]) -> Iterator[tuple[Any, Generation]]:
+        for count, (key, request) in enumerate(requests):
+            if count == int(os.environ.get("DIES_AFTER", "-1")):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if not Path(os.environ.get("UP", "/")).exists():
+                yield key, Generation("", "error", "Traceback:\n500 from the server")
+                continue
+            with Path(os.environ.get("ASKED", os.devnull)).open("a") as file:
+                file.write(f"{hash(request.prompt)}\n")
+            yield key, Generation(f"Prose of {len(request.prompt)} characters", "stop")
+
+    def identity(self) -> dict[str, str]:
+        return {"engine": self.name}
