@@ -42,7 +42,7 @@ from curation.sources import Source, find_videos, printable
 
 def fail(message: str) -> NoReturn:
     """A user's mistake: one line that says what to do, exit code 2."""
-    typer.echo(f"{_job()}: {message}", err=True)
+    typer.echo(f"{_job()}: {one_line(message)}", err=True)
     raise typer.Exit(2)
 
 
@@ -54,7 +54,7 @@ def fail_on(error: OSError, where: object) -> NoReturn:
 
 def warn(message: str) -> None:
     """What a user may want to change; the run goes on."""
-    typer.echo(f"{_job()}: {message}", err=True)
+    typer.echo(f"{_job()}: {one_line(message)}", err=True)
 
 
 def stop(message: str) -> NoReturn:
@@ -101,7 +101,7 @@ def write_sidecars(
         for source in sources:
             own = [row for row in rows if row.source == printable(source.path)]
             for wrong in write_sidecar(source, own, kind, overwrite):
-                typer.echo(f"{_job()}: {wrong}", err=True)
+                warn(wrong)
 
 
 def print_estimate(
@@ -208,7 +208,12 @@ class _EngineColumn(ProgressColumn):
 
 def _tell_errors(done: Done) -> None:
     for error in done.errors:
-        typer.echo(f"{printable(done.source.path)}: {last_line(error)}", err=True)
+        typer.echo(one_line(f"{printable(done.source.path)}: {last_line(error)}"), err=True)
+
+
+def one_line(text: str) -> str:
+    """A text as a terminal can show it: names of files may hold line ends and its own commands."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def last_line(error: str) -> str:

@@ -232,6 +232,17 @@ def test_odd_names(name: str, tmp_path: Path) -> None:
     assert row["source"] == name
 
 
+def test_a_name_cannot_command_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "\x1b[2J\nx.mp4").write_text("no video")
+    done = run(tmp_path, "-o", tmp_path / "out")
+    (said,) = [line for line in done.stderr.splitlines() if "x.mp4" in line]
+    assert r"\x1b[2J\nx.mp4: text, not a video" in said
+    assert "\x1b" not in done.stderr
+    done = run(tmp_path / "\x1b[2J\nabsent.mp4", "-o", tmp_path / "out")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "\x1b" not in done.stderr
+
+
 def test_help_is_quick_and_needs_nothing_heavy() -> None:
     script = (
         "import sys, jobs.caption; print([m for m in ('cv2', 'av', 'pyarrow') if m in sys.modules])"
