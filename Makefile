@@ -16,7 +16,7 @@ loop-demo: models
 	$(BIN)/python -m jobs.loop_demo
 
 test: .venv/dev models lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # vLLM, transformers and PyTorch for the CPU, 1.2 GB. The tests that need them are skipped without.
 models: .venv/dev
