@@ -512,7 +512,7 @@ class AvFrame:
         while max(y.shape) >= MAX_SIDE:
             y, u, v = halve(y), halve(u), halve(v)
         y, u, v = (self._upright(plane) for plane in (y, u, v))
-        time = float(self.pts * self._time_base)
+        time = self.pts * self._time_base.numerator / self._time_base.denominator
         return Picture(y, u, v, time, self.pts, self.index, self.matrix, self.full_range)
 
     @property

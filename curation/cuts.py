@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scenedetect import (
@@ -128,7 +129,8 @@ class CutFinder:
 
     def push(self, bgr: NDArray[np.uint8]) -> list[Boundary]:
         """Boundaries decided by the next frame, a (72, 128, 3) uint8 BGR thumbnail."""
-        small = np.ascontiguousarray(bgr[::2, ::2])
+        size = (bgr.shape[1] // 2, bgr.shape[0] // 2)
+        small = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_NEAREST), np.uint8)
         for _ in range(_PADDING if self._last is None else 0):
             self._propose(small)
         self._propose(small)
