@@ -148,7 +148,7 @@ def _clusters(clips: Sequence[Row], out: Output) -> Iterable[str]:
     by_id = {row.clip_id: row for row in clips}
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in clips:
-        if row.duplicate_of in by_id:
+        if row.duplicate_of in by_id and row.duplicate_of != row.clip_id:
             groups[str(row.duplicate_of)].append(row)
     for head, rows in list(groups.items())[: MOST // 4]:
         cards = "".join(_card(row, out, row.reason or "kept") for row in [by_id[head], *rows])

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fractions import Fraction
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.clips import ClipConfig, ClipRange, Written, clip_path, write_clips
 from curation.crop import CropConfig
@@ -41,19 +43,32 @@ def preset_for(name: str, facts: Facts) -> Preset:
     return preset
 
 
-def judge_all(preset: Preset, out: Output) -> Verdict:
+def judge_all(preset: Preset, out: Output, against: Sequence[Output] = ()) -> Verdict:
     """Group near-duplicates, decide what becomes of every clip, and write it to the ledger.
 
-    Raises LedgerError, BalanceError, and OSError when `out` cannot be written.
+    Near-duplicates of clips that are kept in the outputs `against` go. Raises LedgerError,
+    BalanceError, and OSError when `out` cannot be written.
     """
     parts = out.ledger.parts()
     columns = [*columns_to_read(preset), *FOR_CLUSTERS, "model_embedding"]
     table, known = read_columns(parts, list(dict.fromkeys(columns)))
-    grouped = clusters(table, preset.dedupe.make(DedupeConfig))
+    grouped = clusters(table, preset.dedupe.make(DedupeConfig), _kept_elsewhere(against))
     place = table.schema.get_field_index("duplicate_cluster")
     judged = judge(table.set_column(place, "duplicate_cluster", grouped), preset)
     write_columns(known, table, {**judged.columns, "duplicate_cluster": grouped})
     return judged
+
+
+def _kept_elsewhere(outputs: Sequence[Output]) -> pa.Table | None:
+    """The clips that are kept in other outputs, each once, with what tells duplicates."""
+    columns = [*FOR_CLUSTERS, "model_embedding", "decision"]
+    tables = [read_columns(output.ledger.parts(), columns)[0] for output in outputs]
+    if not tables:
+        return None
+    kept = pa.concat_tables(tables, promote_options="default")
+    kept = kept.filter(pc.equal(kept["decision"], "keep"))
+    _, once = np.unique(kept["clip_id"].to_numpy(zero_copy_only=False), return_index=True)
+    return kept.take(pa.array(np.sort(once)))
 
 
 def cut_clips(sources: Sequence[Source], config: ClipConfig, out: Output, workers: int) -> int:

@@ -6,6 +6,7 @@ the steps before it kept, with a reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,10 @@ def columns_to_read(preset: Preset) -> list[str]:
     return list(dict.fromkeys([*needed(preset), *inputs(more)]))
 
 
+OUTSIDE = "outside:"
+"""What the name of a cluster begins with whose clip of another output stays, before its clip_id."""
+
+
 def judge(table: pa.Table, preset: Preset) -> Verdict:
     """Decide, crop, drop duplicates and balance. Pure: the same table gives the same verdict.
 
@@ -87,7 +92,14 @@ def judge(table: pa.Table, preset: Preset) -> Verdict:
     crops, uncroppable = _crops(table, keep, preset.crop.make(CropConfig))
     drop("crop", uncroppable)
     duplicate_of = _duplicates(table, keep)
-    drop("dedupe", {row: f"near-duplicate of {kept}" for row, kept in duplicate_of.items()})
+    outside = pc.starts_with(pc.fill_null(table["duplicate_cluster"], ""), OUTSIDE).to_pylist()
+    drop(
+        "dedupe",
+        {
+            row: f"near-duplicate of {kept}" + (", of another output" if outside[row] else "")
+            for row, kept in duplicate_of.items()
+        },
+    )
     concept, weight, balanced = _no_balance(len(table))
     if preset.balance is not None:
         concept, weight, balanced = _balanced(table, keep, preset.balance)
@@ -141,7 +153,8 @@ def _needs_crop(table: pa.Table) -> Bool:
 def _duplicates(table: pa.Table, keep: Bool) -> dict[int, str]:
     """For each kept row that has a better one in its cluster, the clip_id of that one.
 
-    The best has the highest quality score, of equals the smallest clip_id.
+    The best has the highest quality score, of equals the smallest clip_id; one outside stays
+    whatever its quality.
     """
     clustered = np.flatnonzero(keep & np.asarray(pc.is_valid(table["duplicate_cluster"])))
     values = table.select(["duplicate_cluster", "quality_score", "clip_id"]).take(clustered)
@@ -151,7 +164,10 @@ def _duplicates(table: pa.Table, keep: Bool) -> dict[int, str]:
         for one in values.to_pylist()
     ]
     for cluster, rank in rows:
-        best[cluster] = min(rank, best.get(cluster, rank))
+        outside = (-math.inf, cluster.removeprefix(OUTSIDE))
+        best[cluster] = (
+            outside if cluster.startswith(OUTSIDE) else min(rank, best.get(cluster, rank))
+        )
     return {
         row: best[cluster][1]
         for row, (cluster, rank) in zip(clustered.tolist(), rows)
@@ -181,20 +197,32 @@ def _left_out(concept: Objects, keep: Bool, balanced: Balance) -> dict[int, str]
     return {row: f"more {concept[row]} than {100 * shares[concept[row]]:.3g} %" for row in out}
 
 
-def clusters(table: pa.Table, config: DedupeConfig) -> pa.Array:
+def clusters(table: pa.Table, config: DedupeConfig, existing: pa.Table | None = None) -> pa.Array:
     """(N,) names of groups of near-duplicates, null for clips that have none.
 
-    The table has clip_id, quality_score, start, end, embedding and the hash columns. Whether a
+    The tables have clip_id, quality_score, start, end, embedding and the hash columns. Whether a
     clip is kept makes no difference: another threshold gives another member, not another group.
+    Clips of `existing`, of other outputs, stay: a group with one of them is named after it.
     """
     embedding = "embedding" if config.embedding == "own" else "model_embedding"
     seen = table.filter(pc.is_valid(table[embedding]))
     if not len(seen):
         return pa.nulls(len(table), pa.string())
-    found = dedupe(_clips(seen, embedding), config=config).duplicate_of
-    heads = set(found.values())
-    names = [found.get(one, one if one in heads else None) for one in table["clip_id"].to_pylist()]
-    return pa.array(names, pa.string())
+    names: dict[str, str] = {}
+    if existing is not None:
+        existing = existing.filter(pc.is_valid(existing[embedding]))
+        there = set(existing["clip_id"].to_pylist())
+        names = {name: name for name in seen["clip_id"].to_pylist() if name in there}
+        seen = seen.filter(pc.invert(pc.is_in(seen["clip_id"], pa.array(names, pa.string()))))
+    known = _clips(existing, embedding) if existing is not None and len(existing) else None
+    if len(seen):
+        names |= dedupe(_clips(seen, embedding), known, config).duplicate_of
+    own, heads = set(seen["clip_id"].to_pylist()), set(names.values())
+    names |= {name: name for name in heads & own}
+    found = (names.get(name) for name in table["clip_id"].to_pylist())
+    return pa.array(
+        [name if name is None or name in own else OUTSIDE + name for name in found], pa.string()
+    )
 
 
 def _clips(table: pa.Table, embedding: str) -> Clips:

@@ -49,6 +49,10 @@ def curate(
         Path | None,
         typer.Option(help="CSV or JSONL of facts about the sources, by a column `file`."),
     ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="A finished output: near-duplicates of what it keeps go."),
+    ] = None,
     captions: Annotated[
         Captions, typer.Option(help="Which clips to caption: those that the rules keep.")
     ] = Captions.kept,
@@ -141,6 +145,10 @@ def curate(
             )
         mirror = Mirror(output)
         out = Output(mirror.folder)
+        others = [Output(path) for path in against or []]
+        for other in others:
+            if not other.ledger.parts() or other.folder.resolve() == out.folder.resolve():
+                console.fail(f"{other.folder} is no other output of jobs.curate: it has no ledger")
         with start(asked, ray, models=chosen.scoring) as captioning, out.locked():
             said = None if captions is Captions.none else captioning.config
             config = RowConfig(
@@ -179,7 +187,7 @@ def curate(
                 mirror.push_now_and_then()
             relabel_moved(sources, out)
             forget_replaced(sources, out)
-            verdict = judge_all(chosen, out)
+            verdict = judge_all(chosen, out, others)
             if clips:
                 cut_clips(sources, ClipConfig(crf=crf, audio=audio), out, count)
             summary = summarise(sources, done, verdict, config, out, time.monotonic() - started)

@@ -94,23 +94,58 @@ def test_facts_about_the_source_can_be_rules_and_concepts(tmp_path: Any) -> None
     assert BalanceConfig(by=("source_genre",)).by == ("source_genre",)
 
 
+def clip(number: int, look: int, **values: Any) -> Row:
+    """Clips of one look are copies of each other."""
+    random = np.random.default_rng(look)
+    embedding = random.standard_normal(DIMENSIONS)
+    hashes = random.integers(1, 2**63, 48).tolist()
+    return row(
+        number,
+        end=4.0,
+        embedding=(embedding / np.linalg.norm(embedding)).tolist(),
+        hash_sequence=hashes,
+        hash_changes=hashes,
+        hash_times=np.arange(8) * 0.5,
+        **values,
+    )
+
+
+def test_clips_of_another_output_stay_whatever_their_quality(tmp_path: Any) -> None:
+    there = arrow_table([clip(10, 0, quality_score=1.0), clip(11, 3), clip(3, 4)])
+    rows = [
+        clip(0, 0, quality_score=99.0),
+        clip(1, 0, quality_score=50.0),
+        clip(2, 1),
+        clip(3, 4),  # the same clip as there
+        clip(4, 2, quality_score=2.0),
+        clip(5, 2, quality_score=3.0),
+    ]
+    table = arrow_table(rows)
+    names = clusters(table, DedupeConfig(), there)
+    place = table.schema.get_field_index("duplicate_cluster")
+    path = tmp_path / "none.yaml"
+    path.write_text("rules: []")
+    none = load_preset(path, arrow_schema())
+    said = judge(table.set_column(place, "duplicate_cluster", names), none)
+    ids = [one.clip_id for one in rows]
+    outside = clip(10, 0).clip_id
+    assert said.columns["duplicate_of"].to_pylist() == [
+        outside, outside, None, ids[3], ids[5], None,
+    ]  # fmt: skip
+    assert said.columns["reason"].to_pylist() == [
+        f"near-duplicate of {outside}, of another output",
+        f"near-duplicate of {outside}, of another output",
+        None,
+        f"near-duplicate of {ids[3]}, of another output",
+        f"near-duplicate of {ids[5]}",
+        None,
+    ]
+    alone = clusters(table, DedupeConfig())
+    assert clusters(table, DedupeConfig(), there.slice(0, 0)).equals(alone)
+    assert clusters(table.slice(3, 1), DedupeConfig(), there).to_pylist() == [f"outside:{ids[3]}"]
+
+
 def test_clusters_do_not_depend_on_what_is_kept() -> None:
-    rng = np.random.default_rng(0)
-    looks = rng.standard_normal((2, DIMENSIONS))
-    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
-
-    def clip(number: int, look: int, **values: Any) -> Row:
-        hashes = np.random.default_rng(look).integers(1, 2**63, 48).tolist()
-        return row(
-            number,
-            end=4.0,
-            embedding=looks[look].tolist(),
-            hash_sequence=hashes,
-            hash_changes=hashes,
-            hash_times=np.arange(8) * 0.5,
-            **values,
-        )
-
     rows = [clip(0, 0), clip(1, 1), clip(2, 0, decision="drop"), row(3)]
     found = clusters(arrow_table(rows), DedupeConfig()).to_pylist()
     assert found[0] == found[2] is not None

@@ -187,6 +187,36 @@ def test_nothing_kept_is_an_empty_result(films: Path, tmp_path: Path) -> None:
     assert [row["decision"] for row in ledger(tmp_path / "out")] == ["drop", "drop"]
 
 
+def test_a_new_batch_against_a_finished_one(
+    options: list[object], finished: Path, films: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    write_video(new / "again.mp4", clips.panning(0) + clips.panning(1), crf=26)
+    write_video(new / "fresh.mp4", clips.panning(70))
+    (new / "0.mp4").write_bytes((films / "0.mp4").read_bytes())
+    out = tmp_path / "out"
+    batch = ["-i", new, "-o", out, *options[2:]]
+    done = run(*batch, "--against", finished)
+    assert done.returncode == 0, done.stderr
+    kept = {row["clip_id"] for row in ledger(finished) if row["decision"] == "keep"}
+    rows = ledger(out)
+    for row in rows:
+        if "fresh" in row["source"]:
+            assert row["decision"] == "keep"
+        else:
+            assert row["duplicate_of"] in kept
+            assert row["reason"] == f"near-duplicate of {row['duplicate_of']}, of another output"
+    assert {path.stem for path in (out / "clips").iterdir()} == {
+        row["clip_id"] for row in rows if row["decision"] == "keep"
+    }
+    alone = run(*batch, "--no-clips")
+    assert alone.returncode == 0
+    assert sum(row["decision"] == "keep" for row in ledger(out)) == 3
+    wrong = run(*batch, "--against", tmp_path)
+    assert (wrong.returncode, "is no other output of jobs.curate" in wrong.stderr) == (2, True)
+
+
 def test_models_of_a_preset_score_the_clips(films: Path, tmp_path: Path) -> None:
     preset = tmp_path / "bright.yaml"
     rules = (
