@@ -160,8 +160,8 @@ def write_clips(
     try:
         for clip in sorted(clips, key=lambda clip: (clip.start_pts, clip.end_pts)):
             path = clip_path(folder, clip.clip_id)
-            present = _present(clip, path, config)
-            results[clip] = present or _written(reader, clip, path, config)
+            there = present(clip, path, config)
+            results[clip] = there or _written(reader, clip, path, config)
     finally:
         reader.close()
     return [results[clip] for clip in clips]
@@ -178,7 +178,7 @@ def _mark(clip: ClipRange, config: ClipConfig) -> str:
     return f"skycaptioner clip {hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
-def _present(clip: ClipRange, path: Path, config: ClipConfig) -> Written | None:
+def present(clip: ClipRange, path: Path, config: ClipConfig) -> Written | None:
     """The clip's file, where there is one of this configuration."""
     if not path.is_file():
         return None

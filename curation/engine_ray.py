@@ -9,6 +9,7 @@ right; its metrics need `ray[serve]`; a bad video ends the whole job even with
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
@@ -26,6 +27,7 @@ from curation.events import Event
 from curation.feed import Stage, stages
 from curation.rows import Made, RowConfig, Work
 from curation.scorers import MODELS
+from curation.storage import StorageError, near
 from curation.worker import Ended, Limits, Worker
 
 BLOCK_BYTES = 8 << 20
@@ -63,11 +65,20 @@ def connect() -> None:
 
 
 def cluster_gpus() -> float:
-    """GPUs of the cluster."""
+    """GPUs of the cluster as it is now."""
+    return _resources().get("GPU", 0.0)
+
+
+def cluster_cores() -> int:
+    """Cores of the cluster as it is now."""
+    return max(1, int(_resources().get("CPU", 1.0)))
+
+
+def _resources() -> dict[str, float]:
     import ray
 
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get("GPU", 0.0)
+    return resources
 
 
 def identify(config: Served[Any], pool: EnginePool) -> dict[str, str]:
@@ -161,15 +172,24 @@ class _Decoding:
 
     def __call__(self, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
         number, clips = item["id"], set[str]()
-        making = self._worker.make(self._todo[number])
-        while True:
+        work = self._todo[number]
+        with contextlib.ExitStack() as stack:
+            fetched = True
             try:
-                made = next(making)
-            except StopIteration as stop:
-                yield _packed(number, _Sent(stop.value, len(clips)))
-                return
-            clips.add(made.row.clip_id)
-            yield _packed(number, _Sent(made))
+                source = stack.enter_context(near(work.source))
+            except StorageError as error:
+                source, fetched = replace(work.source, error=str(error)), False
+            making = self._worker.make(replace(work, source=source))
+            while True:
+                try:
+                    made = next(making)
+                except StopIteration as stop:
+                    ended: Ended = stop.value
+                    final = ended.final and fetched
+                    yield _packed(number, _Sent(replace(ended, final=final), len(clips)))
+                    return
+                clips.add(made.row.clip_id)
+                yield _packed(number, _Sent(replace(made, final=made.final and fetched)))
 
 
 class _Asking:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.clips import ClipConfig, ClipRange, Written, clip_path, write_clips
+from curation.clips_ray import CHUNK, Chunk, cut_on_ray
 from curation.crop import CropConfig
 from curation.dedupe import DedupeConfig
 from curation.facts import Facts
@@ -71,33 +74,44 @@ def _kept_elsewhere(outputs: Sequence[Output]) -> pa.Table | None:
     return kept.take(pa.array(np.sort(once)))
 
 
-def cut_clips(sources: Sequence[Source], config: ClipConfig, out: Output, workers: int) -> int:
+def cut_clips(
+    sources: Sequence[Source], config: ClipConfig, out: Output, workers: int, ray: bool = False
+) -> int:
     """Write the clips that are kept, remove those that no longer are; returns how many are new.
 
-    A clip that cannot be written gets an error in its row. Raises OSError when `out` cannot be
-    written.
+    With `ray` they are encoded on the cluster, and written here. A clip that cannot be written gets
+    an error in its row. Raises OSError when `out` cannot be written.
     """
-    kept = [(source, _kept(source, out)) for source in sources if not source.error]
-    names = {clip_path(out.clips, row.clip_id).name for _, rows in kept for row in rows}
+    kept = {source: rows for source in sources if not source.error if (rows := _kept(source, out))}
+    names = {clip_path(out.clips, row.clip_id).name for rows in kept.values() for row in rows}
     for path in out.clips.glob("*.mp4"):
         if path.name not in names:
             path.unlink()
+    chunks = [
+        Chunk(source, tuple(_range(row) for row in rows[start : start + CHUNK]))
+        for source, rows in kept.items()
+        for start in range(0, len(rows), CHUNK)
+    ]
+    cut = cut_on_ray if ray else _cut_here
     made = 0
+    written: dict[Source, list[Written]] = defaultdict(list)
+    for chunk, done in cut(chunks, out.clips, config, workers):
+        written[chunk.source] += done
+        if len(written[chunk.source]) == len(kept[chunk.source]):
+            made += _note_clips(chunk.source, kept[chunk.source], written.pop(chunk.source), out)
+    return made
+
+
+def _cut_here(
+    chunks: Sequence[Chunk], folder: Path, config: ClipConfig, workers: int
+) -> Iterator[tuple[Chunk, list[Written]]]:
     with ProcessPoolExecutor(workers, _CONTEXT) as pool:
         running = {
-            pool.submit(
-                write_clips, source.path, [_range(row) for row in rows], out.clips, config
-            ): (
-                source,
-                rows,
-            )
-            for source, rows in kept
-            if rows
+            pool.submit(write_clips, chunk.source.path, chunk.clips, folder, config): chunk
+            for chunk in chunks
         }
         for future in as_completed(running):
-            source, rows = running[future]
-            made += _note_clips(source, rows, future.result(), out)
-    return made
+            yield running[future], future.result()
 
 
 _CONTEXT = multiprocessing.get_context("spawn")

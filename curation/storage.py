@@ -2,7 +2,8 @@
 
 Remote outputs are worked on in a local folder and mirrored: what is there is fetched when a run
 begins, what is new is stored every minute and at its end, each file whole or not at all (an object
-store's PUT is atomic). Remote inputs are fetched into the same folder and stay there.
+store's PUT is atomic). Remote inputs are fetched into the same folder and stay there; another node
+of a cluster fetches those that it works on itself, for as long as it does (`near`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -175,6 +178,51 @@ def with_uris(source: Source, uris: Mapping[Path, str | None]) -> Source:
     """The source, knowing where its local copies come from."""
     own = [(path, uris.get(path)) for path in (source.path, *source.copies)]
     return replace(source, uris=tuple((path, uri) for path, uri in own if uri))
+
+
+@contextlib.contextmanager
+def near(source: Source) -> Iterator[Source]:
+    """The source with its file on this machine: as it is, or else fetched from where it comes from,
+    once for all processes that use it at a time. Raises StorageError."""
+    uri = dict(source.uris).get(source.path)
+    if uri is None or source.sha256 is None or source.path.exists():
+        yield source
+        return
+    import fcntl  # there is no Ray where this is not
+
+    folder = _own_folder()
+    path = folder / f"{source.sha256}{source.path.suffix}"
+    with (folder / f"{source.sha256}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        while not path.exists():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():  # another process may have been first
+                _fetch(uri, source.sha256, path)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        try:
+            yield replace(source, path=path, uris=((path, uri), *source.uris))
+        finally:
+            with contextlib.suppress(BlockingIOError):  # another process still uses it
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+
+
+def _own_folder() -> Path:
+    """A folder of this user alone among the machine's temporary files. Raises StorageError."""
+    folder = Path(tempfile.gettempdir()) / f"skycaptioner-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise StorageError(f"{folder} is another user's: remove it")
+    return folder
+
+
+def _fetch(uri: str, sha256: str, path: Path) -> None:
+    system, at = open_place(uri)
+    with _told(uri), replacing(path) as part:
+        system.get_file(at, str(part))
+        with part.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise ValueError("it has changed since the run began: run it again")
 
 
 def _fetched(uri: str, folder: Path) -> Iterator[tuple[Path, str]]:

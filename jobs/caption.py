@@ -123,6 +123,7 @@ def caption(
     from captioner.weights import WeightError
     from curation.captioning import start
     from curation.engine_process import EngineLostError
+    from curation.engine_ray import cluster_cores
     from curation.output import Output, OutputInUseError
     from curation.pipeline import do, forget_replaced, relabel_moved, unfinished
     from curation.rows import RowConfig
@@ -166,7 +167,8 @@ def caption(
                 sources = list(identify(videos, hashes))
                 hashes.save()
                 todo = sources if overwrite else unfinished(sources, config, out)
-                run = partial(captioning.run, config=config, workers=_workers(workers, todo))
+                cores = workers or (cluster_cores() if ray else None)
+                run = partial(captioning.run, config=config, workers=_workers(cores, todo))
                 made = do(todo, config, out, run, afresh=overwrite)
                 done = list(console.track(made, todo, captioning.gauge))
                 changed = relabel_moved(sources, out) + forget_replaced(sources, out)

@@ -103,6 +103,7 @@ def curate(
     from curation.clips import ClipConfig
     from curation.curation_report import write_curation_report
     from curation.engine_process import EngineLostError
+    from curation.engine_ray import cluster_cores
     from curation.facts import FactsError, load_facts
     from curation.keep import cut_clips, judge_all, preset_for
     from curation.ledger import arrow_schema
@@ -177,7 +178,7 @@ def curate(
                 print_plan(sources, config, plan, cores or os.cpu_count() or 1, price, table)
                 return
             todo = unfinished(sources, config, out)
-            count = workers or os.cpu_count() or 1
+            count = workers or (cluster_cores() if ray else os.cpu_count() or 1)
             limits = Limits(time_limit, round(memory_limit * 2**30))
             run = partial(captioning.run, config=config, workers=count, limits=limits)
             done = []
@@ -189,7 +190,7 @@ def curate(
             forget_replaced(sources, out)
             verdict = judge_all(chosen, out, others)
             if clips:
-                cut_clips(sources, ClipConfig(crf=crf, audio=audio), out, count)
+                cut_clips(sources, ClipConfig(crf=crf, audio=audio), out, count, ray)
             summary = summarise(sources, done, verdict, config, out, time.monotonic() - started)
             write_curation_report(out.rows(), verdict, chosen, out, out.report)
             out.write_run(summary)

@@ -22,7 +22,9 @@ Vllm = Annotated[
 ]
 MinShot = Annotated[float, typer.Option(min=0, help="Seconds; a shorter piece is no shot.")]
 MaxShot = Annotated[float | None, typer.Option(min=1, help="Seconds; a longer shot is split.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes; by default one a core, on Ray of the cluster.")
+]
 OnRay = Annotated[bool, typer.Option("--ray", help="Run on the Ray cluster that this is part of.")]
 AsTable = Annotated[
     bool | None, typer.Option("--table/--json", help="What to print; JSON when piped.")

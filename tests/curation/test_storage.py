@@ -8,12 +8,22 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from curation.sources import Source
-from curation.storage import Mirror, StorageError, find_inputs, is_remote, with_uris
+from curation.clips import ClipConfig
+from curation.engine_ray import run_ray
+from curation.keep import cut_clips
+from curation.output import Output
+from curation.pipeline import do, unfinished
+from curation.rows import RowConfig
+from curation.scan import ScanConfig
+from curation.sources import Hashes, Source, identify
+from curation.storage import Mirror, StorageError, find_inputs, is_remote, near, with_uris
+from tests import clips
 
 s3fs = pytest.importorskip("s3fs")
 
@@ -103,3 +113,89 @@ def test_a_local_output_is_worked_on_in_place(tmp_path: Path) -> None:
     assert not is_remote("/a/b")
     assert not is_remote("file:///a")
     assert is_remote("s3://a")
+
+
+# --- on another node ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def far(s3: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    """A remote video whose copy the driver has, and this node has not."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    video = clips.two_shots(tmp_path / "a.mp4")
+    s3.put_file(str(video), "bucket/films/a.mp4")  # type: ignore[attr-defined]
+    uri = "s3://bucket/films/a.mp4"
+    (source,) = identify([video], Hashes(tmp_path / "hashes.json"))
+    video.rename(tmp_path / "elsewhere.mp4")
+    return replace(source, uris=((video, uri),))
+
+
+def test_a_node_fetches_what_it_works_on_for_as_long(far: Source, tmp_path: Path) -> None:
+    content = (tmp_path / "elsewhere.mp4").read_bytes()
+    with near(far) as here, near(far) as again:
+        assert here.path == again.path != far.path
+        assert here.path.read_bytes() == content
+        assert here.label(here.path) == far.label(far.path) == "s3://bucket/films/a.mp4"
+        assert here.key == far.key
+    assert not here.path.exists()
+    with near(far) as first:
+        inode = first.path.stat().st_ino
+        with near(far) as second:
+            assert second.path.stat().st_ino == inode, "fetched once"
+        assert first.path.exists(), "still in use"
+    here_already = replace(far, path=tmp_path / "elsewhere.mp4")
+    with near(here_already) as same:
+        assert same is here_already
+
+
+def test_what_has_changed_meanwhile_is_not_taken(far: Source, s3: object) -> None:
+    s3.pipe_file("bucket/films/a.mp4", b"another")  # type: ignore[attr-defined]
+    with pytest.raises(StorageError, match="it has changed since the run began"), near(far):
+        pass
+    s3.rm("bucket/films/a.mp4")  # type: ignore[attr-defined]
+    with pytest.raises(StorageError, match=r"s3://bucket/films/a\.mp4"), near(far):
+        pass
+
+
+def test_a_cluster_decodes_and_cuts_what_the_driver_alone_has(
+    far: Source, s3: object, tmp_path: Path
+) -> None:
+    ray = pytest.importorskip("ray")
+    near_by = replace(far, path=tmp_path / "elsewhere.mp4", uris=())
+    config = RowConfig(ScanConfig(), None)
+    clip_config = ClipConfig()
+    made: dict[str, dict[str, bytes]] = {}
+    rows: dict[str, list[dict[str, object]]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "local")
+        patch.setenv("PYTHONPATH", str(Path.cwd()))
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        try:
+            for name, source in (("far", far), ("near", near_by)):
+                out = Output(tmp_path / name)
+                run = partial(run_ray, config=config, workers=1)
+                list(do(unfinished([source], config, out), config, out, run))
+                assert cut_clips([source], clip_config, out, 2, ray=True) == 2
+                made[name] = {path.name: path.read_bytes() for path in out.clips.iterdir()}
+                rows[name] = [row.model_dump(exclude={"source"}) for row in out.rows()]
+                assert cut_clips([source], clip_config, out, 2, ray=True) == 0, "once"
+            assert made["far"] == made["near"]
+            assert rows["far"] == rows["near"]
+            assert {row.source for row in Output(tmp_path / "far").rows()} == {
+                "s3://bucket/films/a.mp4"
+            }
+
+            out = Output(tmp_path / "local")
+            list(do([near_by], config, out, partial(run_ray, config=config, workers=1)))
+            assert cut_clips([near_by], clip_config, out, 2) == 2
+            assert {path.name: path.read_bytes() for path in out.clips.iterdir()} == made["far"]
+
+            s3.rm("bucket/films/a.mp4")  # type: ignore[attr-defined]
+            out = Output(tmp_path / "gone")
+            list(do([far], config, out, partial(run_ray, config=config, workers=1)))
+            (row,) = out.rows()
+            assert (row.decision, row.stage) == ("error", "open")
+            assert "s3://bucket/films/a.mp4" in str(row.error)
+            assert unfinished([far], config, out) == [far], "tried again by the next run"
+        finally:
+            ray.shutdown()
