@@ -196,7 +196,7 @@ def test_a_new_batch_against_a_finished_one(
     write_video(new / "fresh.mp4", clips.panning(70))
     (new / "0.mp4").write_bytes((films / "0.mp4").read_bytes())
     out = tmp_path / "out"
-    batch = ["-i", new, "-o", out, *options[2:]]
+    batch = ["-i", new, "-o", out, *options[2:], "--captions", "none"]
     done = run(*batch, "--against", finished)
     assert done.returncode == 0, done.stderr
     kept = {row["clip_id"] for row in ledger(finished) if row["decision"] == "keep"}
@@ -227,7 +227,7 @@ def test_models_of_a_preset_score_the_clips(films: Path, tmp_path: Path) -> None
     )
     preset.write_text(rules)
     out = tmp_path / "out"
-    asked = ["-i", films, "-o", out, "--preset", preset, "--no-clips"]
+    asked = ["-i", films, "-o", out, "--preset", preset, "--no-clips", "--captions", "none"]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     done = run(*asked, env=environment)
     assert done.returncode == 1, done.stderr
