@@ -15,7 +15,7 @@ from curation.decide import funnel
 from curation.ledger import Row, replacing
 from curation.output import Output
 from curation.preset import Preset, Rule
-from curation.rule_columns import scales
+from curation.rule_columns import MODEL, scales
 from curation.verdict import Verdict
 
 EXAMPLES = 6
@@ -80,8 +80,9 @@ def _funnel(verdict: Verdict, clips: Sequence[Row], kept: Sequence[Row]) -> str:
 def _scores(clips: Sequence[Row], preset: Preset) -> Iterable[str]:
     """A histogram for every number that clips have, beginning with those that have a rule."""
     rules = {rule.column: rule for rule in preset.rules}
-    names = [*(n for n in rules if n in scales()), *(n for n in scales() if n not in rules)]
-    for name in names:
+    scored = sorted({MODEL + one.name for row in clips for one in row.model_scores})
+    numbers = [*scales(), *scored]
+    for name in [*(n for n in rules if n in numbers), *(n for n in numbers if n not in rules)]:
         values = [(_value(row, name), row.decision == "keep") for row in clips]
         known = [(v, k) for v, k in values if v is not None and np.isfinite(v)]
         if known:
@@ -91,12 +92,13 @@ def _scores(clips: Sequence[Row], preset: Preset) -> Iterable[str]:
 def _value(row: Row, name: str) -> float | None:
     """A number of a row, or one that rules derive from it."""
     width, height = row.width or 0, row.height or 0
-    derived = {
+    derived: dict[str, float | None] = {
         "duration": (row.end or 0) - (row.start or 0),
         "short_side": min(width, height),
         "aspect_ratio": width / height if height else None,
         "megapixels": width * height / 1e6,
     }
+    derived |= {MODEL + score.name: score.value for score in row.model_scores}
     value = derived[name] if name in derived else getattr(row, name, None)
     return float(value) if isinstance(value, int | float) else None
 

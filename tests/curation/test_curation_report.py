@@ -32,6 +32,7 @@ def page(tmp_path: Path) -> Path:
     preset.write_text("name: mine\nrules: [{quality_score: {min: 35}}]\nbalance: {by: [shot_type]}")
     chosen, out = load_preset(preset, arrow_schema()), Output(tmp_path / "out")
     rows = [row(i) for i in range(6)]
+    rows[3] = row(3, model_scores=[{"name": "game", "value": 0.25}])
     rows[4] = row(4, text_boxes=[[0.0, 0.94, 1.0, 1.0]])
     rows.append(row(6, duplicate_cluster="a"))
     rows.append(row(7, duplicate_cluster="a", clip="clips/7.mp4"))
@@ -58,6 +59,7 @@ def test_the_page_shows_what_was_decided(page: Path) -> None:
     assert "<td>quality_score<td>at least 35<td>4<td>4<td>" in text
     assert "quality_score 30 is below 35" in text
     assert "near-duplicate of" in text
+    assert "<b>model_game</b> <small>1 clips, 7 without</small>" in text
     assert text.count("<i style=") == 2 * 4, "the crop in four frames, among the crops and the kept"
     assert "<line " in text, "the threshold in the histogram"
     assert "src='clips/7.mp4'" in text
