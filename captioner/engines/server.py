@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import email.utils
 import importlib.util
 import json
@@ -382,6 +383,8 @@ def _asked_wait(header: str | None) -> float | None:
 
 def payload(request: Request, generator: ServerGenerator) -> bytes:
     """The body of a request for a chat completion."""
+    import httpx
+
     body: dict[str, Any] = {
         "model": generator.model,
         "temperature": request.temperature,
@@ -409,7 +412,8 @@ def payload(request: Request, generator: ServerGenerator) -> bytes:
         body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         body.pop("repetition_detection", None)
         if generator.frames == "video":  # vLLM tells any token's, others those of the likeliest
-            body["logprob_token_ids"] = _choice_ids(generator, request.choices)
+            with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
+                body["logprob_token_ids"] = _choice_ids(generator, request.choices)
     if request.stop:
         body["stop"] = list(request.stop)
     return json.dumps(body).encode()

@@ -146,6 +146,11 @@ def test_any_server_tells_how_likely_a_choice_is() -> None:
         generator = ServerGenerator(api.url, "sky", frames="pictures")
         (answer,) = generator.generate([text_request("?", max_tokens=1, choices=("yes", "no"))])
     assert answer.shares == pytest.approx((0.75, 0.25))
+    with serving(likely) as api:  # like a vLLM behind something that hides its tokenizer
+        (answer,) = ServerGenerator(api.url, "sky").generate(
+            [text_request("?", max_tokens=1, choices=("yes", "no"))]
+        )
+    assert answer.shares == pytest.approx((0.75, 0.25))
     with serving(echo) as api:
         generator = ServerGenerator(api.url, "sky", frames="pictures")
         (answer,) = generator.generate([text_request("?", max_tokens=1, choices=("yes", "no"))])
