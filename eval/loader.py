@@ -3,9 +3,9 @@
 Epochs over the same clips at the same size with the same number of workers: ClipDataset, WebDataset
 (tars) and `datasets` (the same Parquet shards), the last two with decord, which resizes while it
 decodes. Each runs as a process of its own, in turn (A B C A B C ...). Then 16 frames of rendered
-files, short and long, with dense and sparse keyframes, beside decord and PyAV; and the memory of
-3,000 opens. Ratios hold on a noisy machine; single times do not. Needs torch, webdataset, datasets
-and decord.
+files, short and long, with dense and sparse keyframes, beside decord, PyAV and, where it is
+installed, qwen-vl-utils; and the memory of 3,000 opens. Ratios hold on a noisy machine; single
+times do not. Needs torch, webdataset, datasets and decord.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,8 +66,8 @@ def ours(folder: Path, workers: int) -> Iterable[Any]:
 
     bucket = Bucket(FRAMES, WIDTH, HEIGHT, BATCH)
     fit = Fit(max_crop=1.0, max_enlarge=99.0)
-    loader = ClipDataset(folder / "ours", buckets=bucket, fit=fit, fps=None).loader(workers=workers)
-    return (batch["video"] for batch in loader)
+    data = ClipDataset(folder / "ours", buckets=bucket, fit=fit, fps=None, on_error="skip")
+    return (batch["video"] for batch in data.loader(workers=workers))
 
 
 def webdataset(folder: Path, workers: int) -> Iterable[Any]:
@@ -87,7 +88,11 @@ class _Hugging:
 
         files = str(folder / "ours" / "data" / "*.parquet")
         data = load_dataset(
-            "parquet", data_files=files, split="train", cache_dir=str(folder / "hf")
+            "parquet",
+            data_files=files,
+            split="train",
+            cache_dir=str(folder / "hf"),
+            filters=[("frames", ">=", FRAMES)],
         )
         data = data.select_columns(["video", "caption_t2v"])
         self._data = data.cast_column("video", Video(decode=False))
@@ -121,7 +126,7 @@ LOADERS: dict[str, Callable[[Path, int], Iterable[Any]]] = {
 
 
 def prepare(curated: Path, folder: Path) -> int:
-    """The same clips in both layouts; returns how many there are."""
+    """The same clips in both layouts; returns how many are long enough to be read."""
     from curation.dataset import DatasetConfig, publish, read_manifest, read_shard
 
     publish(curated, folder / "ours", DatasetConfig())
@@ -130,9 +135,12 @@ def prepare(curated: Path, folder: Path) -> int:
         row
         for shard in manifest.shards
         for row in read_shard(
-            folder / "ours" / shard.file, ["clip_id", "video", "caption_t2v"]
+            folder / "ours" / shard.file, ["clip_id", "frames", "video", "caption_t2v"]
         ).to_pylist()
+        if row["frames"] >= FRAMES
     ]
+    if not rows:
+        raise typer.BadParameter(f"{curated} keeps no clip of {FRAMES} frames or more")
     (folder / "tars").mkdir()
     for number in range(TARS):
         with tarfile.open(folder / "tars" / f"{number}.tar", "w") as tar:
@@ -218,9 +226,27 @@ def _pyav_16(path: Path) -> Any:
         return np.stack([f.to_ndarray(format="rgb24") for i, f in frames if i in wanted])
 
 
+def _qwen_16(path: Path) -> Any:
+    """What Qwen2.5-VL's own package reads, before it resizes."""
+    process: Any = import_module("qwen_vl_utils.vision_process")
+    reader = process.VIDEO_READER_BACKENDS["decord"]
+    return reader({"video": str(path), "nframes": FRAMES})[0]
+
+
+def _readers() -> dict[str, Callable[[Path], Any]]:
+    readers: dict[str, Callable[[Path], Any]] = {
+        "ours": _ours_16,
+        "decord": _decord_16,
+        "PyAV": _pyav_16,
+    }
+    if find_spec("qwen_vl_utils") is not None:
+        readers["qwen-vl-utils"] = _qwen_16
+    return readers
+
+
 def sampling(path: Path, runs: int) -> dict[str, float]:
     """Medians of CPU-milliseconds by reader, taken in turn."""
-    readers = {"ours": _ours_16, "decord": _decord_16, "pyav": _pyav_16}
+    readers = _readers()
     used: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(runs):
         for name, read in readers.items():
@@ -279,14 +305,14 @@ def compare(
         console.print("ratio: ours to the loader's, median of paired runs", style="dim")
 
         table = Table(title=f"{FRAMES} frames of 640x360, CPU-ms, one thread")
-        for column in ("file", "ours", "decord", "PyAV", "ours / best"):
+        for column in ("file", *_readers(), "ours / best"):
             table.add_column(column, justify="right")
         for seconds in (5, 60):
             for gop in (12, 250):
                 path = render(folder / f"{seconds}-{gop}.mp4", seconds, gop)
                 used = sampling(path, 2 * runs + 1)
-                best = min(used["decord"], used["pyav"])
-                figures = [f"{used[name]:.0f}" for name in ("ours", "decord", "pyav")]
+                best = min(taken for reader, taken in used.items() if reader != "ours")
+                figures = [f"{taken:.0f}" for taken in used.values()]
                 name = f"{seconds} s, keyframe every {gop}"
                 table.add_row(name, *figures, f"{used['ours'] / best:.2f}")
         console.print(table)
