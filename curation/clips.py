@@ -12,9 +12,10 @@ import contextlib
 import hashlib
 import json
 import re
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -34,7 +35,7 @@ from captioner.decode import (
     open_pyav,
     video_stream,
 )
-from curation.ledger import replacing
+from curation.ledger import Row, replacing
 
 Box = tuple[int, int, int, int]
 Timed = tuple[AvFrame, int, int]
@@ -44,7 +45,7 @@ Preset = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
 ]
 
-_VERSION = 1
+_VERSION = 2
 """Changes with anything that makes other files of the same configuration."""
 
 _NEAR = 10.0
@@ -122,14 +123,32 @@ class ClipRange:
             if min(x, y) < 0 or min(width, height) < 2 or any(side % 2 for side in self.crop):
                 raise ValueError(f"crop {self.crop} of clip {self.clip_id} is not even or is empty")
 
+    @property
+    def seconds(self) -> float:
+        """How long it is shown."""
+        return float((self.end_pts - self.start_pts) * self.time_base)
+
+
+def clip_range(row: Row) -> ClipRange:
+    """The clip of a row."""
+    return ClipRange(
+        clip_id=row.clip_id,
+        start_pts=row.start_pts or 0,
+        end_pts=row.end_pts or 0,
+        time_base=Fraction(row.time_base or 1),
+        first_frame=row.first_frame or 0,
+        frames=row.frames or 0,
+        crop=(row.crop[0], row.crop[1], row.crop[2], row.crop[3]) if row.crop else None,
+    )
+
 
 @dataclass(frozen=True)
 class Written:
     """What became of a clip: the file at `path`, or `error`.
 
     `frames`, `width` and `height` in pixels and `bytes` are the file's; `made` is false where it
-    was there already, of the same configuration and crop. `warning` says what is missing from its
-    sound.
+    was there already, of the same configuration and crop, and else took `cpu_seconds`. `warning`
+    says what is missing from its sound.
     """
 
     clip_id: str
@@ -141,6 +160,7 @@ class Written:
     made: bool = False
     warning: str | None = None
     error: str | None = None
+    cpu_seconds: float = field(default=0.0, compare=False)
 
 
 class _OtherFramesError(Exception):
@@ -160,8 +180,9 @@ def write_clips(
     try:
         for clip in sorted(clips, key=lambda clip: (clip.start_pts, clip.end_pts)):
             path = clip_path(folder, clip.clip_id)
-            there = present(clip, path, config)
-            results[clip] = there or _written(reader, clip, path, config)
+            started = time.process_time()
+            written = present(clip, path, config) or _written(reader, clip, path, config)
+            results[clip] = replace(written, cpu_seconds=time.process_time() - started)
     finally:
         reader.close()
     return [results[clip] for clip in clips]
@@ -364,7 +385,8 @@ def _video_stream(
     time_base: Fraction,
     config: ClipConfig,
 ) -> av.VideoStream:
-    options = {"crf": str(config.crf), "preset": config.preset, **REPEATABLE}
+    parameters = ":".join((_SKIPPABLE, *REPEATABLE.values()))
+    options = {"crf": str(config.crf), "preset": config.preset, "x264-params": parameters}
     stream = output.add_stream("libx264", rate=rate, options=options)
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
@@ -384,6 +406,11 @@ _AVX512 = 256
 
 REPEATABLE = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX512) else {}
 """x264 165 with AVX-512 gives other bytes each time (its macroblock tree does; 60 dB apart)."""
+
+_SKIPPABLE = "b-adapt=0:b-pyramid=none"
+"""Three of four frames are such that no other refers to them, and a loader that wants few frames
+need not decode the rest: a quarter less CPU for 16 frames of real clips of 110 frames, for files
+0.7 % larger at crf 18 and 0.5 dB lower."""
 
 
 # --- pictures -----------------------------------------------------------------------------------

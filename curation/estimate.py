@@ -1,70 +1,151 @@
-"""How long a run would take, from a rate measured on this machine."""
+"""How long a run would take and how much room it needs, from what was measured on this machine."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from captioner.decode import UnreadableVideoError, open_video
 from captioner.weights import cache_folder
-from curation.ledger import replacing
+from curation.clips import ClipConfig, clip_range, write_clips
+from curation.engine_metrics import Gauge
+from curation.ledger import Row, replacing
+from curation.pipeline import Done, total
 from curation.rows import RowConfig, Work, make_rows
 from curation.sources import Source
+from curation.stage_clock import StageClock
 
 _RATES = "rates.json"
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Seconds of video to do, CPU-seconds that a second of video takes, and how that is known."""
+class Clips(BaseModel, frozen=True):
+    """What cutting clips takes: CPU-seconds and bytes a second of clip, and which share of the
+    video is kept."""
+
+    cpu: float
+    bytes: float
+    kept: float
+
+
+class Rates(BaseModel, frozen=True):
+    """What a second of video takes, measured on `video_seconds` of it.
+
+    `cpu` is CPU-seconds by stage of the workers, `engine` the seconds that an engine of its own was
+    busy; None where nothing is known.
+    """
 
     video_seconds: float
-    cpu_per_second: float
+    cpu: dict[str, float]
+    engine: float | None = None
+    clips: Clips | None = None
+
+    @property
+    def workers(self) -> float:
+        """CPU-seconds of all stages that the workers do."""
+        return sum(self.cpu.values())
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of video to do, the rates at which it would go, and where those are from."""
+
+    video_seconds: float
+    rates: Rates
     measured_on: str
     unreadable: int
 
     def wall_seconds(self, workers: int) -> float:
-        """With that many processes, each on a core of its own."""
-        return self.video_seconds * self.cpu_per_second / max(1, workers)
+        """Of making the rows with that many processes, each on a core of its own, and one engine,
+        whichever takes longer."""
+        workers_take = self.rates.workers / max(1, workers)
+        return self.video_seconds * max(workers_take, self.rates.engine or 0.0)
 
 
-def remember_rate(config: RowConfig, video_seconds: float, cpu_seconds: float) -> None:
-    """Keep the rate of a run for the next estimate."""
-    if video_seconds <= 0 or cpu_seconds <= 0:
+def rates(done: Sequence[Done], gauge: Gauge | None, clips: Clips | None = None) -> Rates | None:
+    """What a run measured; None where it did nothing."""
+    seconds = sum(one.seconds for one in done)
+    spent = total(one.cpu for one in done)
+    if seconds <= 0 or not spent:
+        return None
+    engine = (gauge.running - gauge.waiting) / seconds if gauge and gauge.clips else None
+    cpu = {stage: value / seconds for stage, value in spent.items()}
+    return Rates(video_seconds=seconds, cpu=cpu, engine=engine, clips=clips)
+
+
+def remember(config: RowConfig, measured: Rates | None) -> None:
+    """Keep a run's rates for the next estimate; those of clips stay where it cut none."""
+    if measured is None:
         return
+    known = _remembered()
+    name = _name(config)
+    if measured.clips is None and name in known:
+        measured = measured.model_copy(update={"clips": known[name].clips})
     with replacing(cache_folder() / _RATES) as part:
-        part.write_text(json.dumps({**_rates(), _name(config): cpu_seconds / video_seconds}))
+        part.write_bytes(_ALL_RATES.dump_json({**known, name: measured}))
 
 
-def estimate(sources: Sequence[Source], config: RowConfig) -> Estimate:
-    """Look at each source's length; where no rate is known yet, caption the shortest to get one."""
+def estimate(sources: Sequence[Source], config: RowConfig, clips: bool = False) -> Estimate:
+    """Look at each source's length; where no rate is known yet, do the shortest to get one.
+
+    With `clips` that is to say something of clips, too.
+    """
     lengths = {source.path: _length(source) for source in sources}
-    readable = [s for s in sources if lengths[s.path] is not None]
-    total = sum(length or 0.0 for length in lengths.values())
+    readable = [source for source in sources if lengths[source.path] is not None]
+    seconds = sum(length or 0.0 for length in lengths.values())
     unreadable = len(sources) - len(readable)
-    rate, measured_on = _rates().get(_name(config)), "the last run here"
-    if rate is None and readable:
-        shortest = min(readable, key=lambda s: lengths[s.path] or 0.0)
-        measured_on = f"{shortest.path.name}, done now"
-        started = time.process_time()
-        rows = [made.row for made in make_rows(Work(shortest), config, config.captioner())]
-        seconds = sum((row.end or 0) - (row.start or 0) for row in rows)
-        rate = (time.process_time() - started) / max(seconds, 0.1)
-    return Estimate(total, rate or 0.0, measured_on, unreadable)
+    known = _remembered().get(_name(config))
+    if known is not None and (known.clips or not clips):
+        where = f"the last run here, {known.video_seconds:,.0f} s of video"
+        return Estimate(seconds, known, where, unreadable)
+    if not readable:
+        return Estimate(seconds, Rates(video_seconds=0.0, cpu={}), "nothing", unreadable)
+    shortest = min(readable, key=lambda source: lengths[source.path] or 0.0)
+    return Estimate(
+        seconds, _sample(shortest, config, clips), f"{shortest.path.name}, done now", unreadable
+    )
+
+
+def _sample(source: Source, config: RowConfig, clips: bool) -> Rates:
+    """The rates of one source, all of which is kept."""
+    captioner = config.captioner()
+    clock = StageClock()
+    made = make_rows(Work(source), config, captioner, lambda stage, _: clock.enter(stage))
+    rows = [one.row for one in made if one.row.frames is not None]
+    clock.stop()
+    seconds = max(0.1, sum((row.end or 0) - (row.start or 0) for row in rows))
+    cpu = {stage: spent / seconds for stage, spent in clock.spent.items()}
+    cut = _cut(source, rows, seconds) if clips and rows else None
+    return Rates(video_seconds=seconds, cpu=cpu, clips=cut)
+
+
+def _cut(source: Source, rows: Sequence[Row], seconds: float) -> Clips:
+    with tempfile.TemporaryDirectory(prefix="skycaptioner-") as folder:
+        ranges = [clip_range(row) for row in rows]
+        written = write_clips(source.path, ranges, Path(folder), ClipConfig())
+    return Clips(
+        cpu=sum(one.cpu_seconds for one in written) / seconds,
+        bytes=sum(one.bytes for one in written) / seconds,
+        kept=1.0,
+    )
 
 
 def _name(config: RowConfig) -> str:
     """What a rate is good for."""
-    return " ".join([config.engine or "no captions", *["measures"] * config.measures])
+    parts = [config.engine or "no captions", *["measures"] * config.measures]
+    return " ".join([*parts, *["models"] * (config.models is not None)])
 
 
-def _rates() -> dict[str, float]:
+_ALL_RATES = TypeAdapter(dict[str, Rates])
+
+
+def _remembered() -> Mapping[str, Rates]:
     try:
-        rates = json.loads((cache_folder() / _RATES).read_text())
-        return {str(engine): float(rate) for engine, rate in rates.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        return _ALL_RATES.validate_json((cache_folder() / _RATES).read_bytes())
+    except (OSError, ValidationError):
         return {}
 
 

@@ -6,14 +6,14 @@ import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clips import ClipConfig, ClipRange, Written, clip_path, write_clips
+from curation.clips import ClipConfig, Written, clip_path, clip_range, write_clips
 from curation.clips_ray import CHUNK, Chunk, cut_on_ray
 from curation.crop import CropConfig
 from curation.dedupe import DedupeConfig
@@ -74,10 +74,23 @@ def _kept_elsewhere(outputs: Sequence[Output]) -> pa.Table | None:
     return kept.take(pa.array(np.sort(once)))
 
 
+@dataclass(frozen=True)
+class Cut:
+    """New clips: how many, how long in seconds, how large, and the CPU-seconds that they took."""
+
+    clips: int
+    seconds: float
+    bytes: int
+    cpu_seconds: float
+
+
+NOTHING_CUT = Cut(0, 0.0, 0, 0.0)
+
+
 def cut_clips(
     sources: Sequence[Source], config: ClipConfig, out: Output, workers: int, ray: bool = False
-) -> int:
-    """Write the clips that are kept, remove those that no longer are; returns how many are new.
+) -> Cut:
+    """Write the clips that are kept, remove those that no longer are; returns what is new.
 
     With `ray` they are encoded on the cluster, and written here. A clip that cannot be written gets
     an error in its row. Raises OSError when `out` cannot be written.
@@ -88,18 +101,26 @@ def cut_clips(
         if path.name not in names:
             path.unlink()
     chunks = [
-        Chunk(source, tuple(_range(row) for row in rows[start : start + CHUNK]))
+        Chunk(source, tuple(clip_range(row) for row in rows[start : start + CHUNK]))
         for source, rows in kept.items()
         for start in range(0, len(rows), CHUNK)
     ]
     cut = cut_on_ray if ray else _cut_here
-    made = 0
+    made: list[Written] = []
+    lengths: dict[str, float] = {}
     written: dict[Source, list[Written]] = defaultdict(list)
     for chunk, done in cut(chunks, out.clips, config, workers):
         written[chunk.source] += done
+        made += [one for one in done if one.made]
+        lengths |= {one.clip_id: one.seconds for one in chunk.clips}
         if len(written[chunk.source]) == len(kept[chunk.source]):
-            made += _note_clips(chunk.source, kept[chunk.source], written.pop(chunk.source), out)
-    return made
+            _note_clips(chunk.source, kept[chunk.source], written.pop(chunk.source), out)
+    return Cut(
+        clips=len(made),
+        seconds=sum(lengths[one.clip_id] for one in made),
+        bytes=sum(one.bytes for one in made),
+        cpu_seconds=sum(one.cpu_seconds for one in made),
+    )
 
 
 def _cut_here(
@@ -124,22 +145,10 @@ def _kept(source: Source, out: Output) -> list[Row]:
     return [row for row in rows if row.decision == "keep" and row.frames is not None]
 
 
-def _range(row: Row) -> ClipRange:
-    return ClipRange(
-        clip_id=row.clip_id,
-        start_pts=row.start_pts or 0,
-        end_pts=row.end_pts or 0,
-        time_base=Fraction(row.time_base or 1),
-        first_frame=row.first_frame or 0,
-        frames=row.frames or 0,
-        crop=(row.crop[0], row.crop[1], row.crop[2], row.crop[3]) if row.crop else None,
-    )
-
-
 def _note_clips(
     source: Source, rows: Sequence[Row], written: Sequence[Written], out: Output
-) -> int:
-    """Put the files, or the errors, of a source's clips into its rows; returns how many are new."""
+) -> None:
+    """Put the files, or the errors, of a source's clips into its rows."""
     by_id = {one.clip_id: one for one in written}
     noted = {}
     for row in rows:
@@ -153,4 +162,3 @@ def _note_clips(
     after = [noted.get(row.clip_id, row.model_copy(update={"clip": None})) for row in before]
     if after != before:
         out.ledger.write(source.key, after, state.final if state else True)
-    return sum(one.made for one in written)

@@ -29,13 +29,19 @@ from curation.worker import Ended, Limits, Worker
 
 @dataclass(frozen=True)
 class Done:
-    """A finished source: how many clips, how much video in seconds, the errors of its rows."""
+    """A finished source: how many clips, how much of the video was done now, in seconds, and with
+    what CPU-seconds by stage; the errors of its rows."""
 
     source: Source
     clips: int
     seconds: float
-    cpu_seconds: float
+    cpu: Mapping[str, float]
     errors: tuple[str, ...]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all stages."""
+        return sum(self.cpu.values())
 
 
 def unfinished(sources: Sequence[Source], config: RowConfig, out: Output) -> list[Source]:
@@ -195,13 +201,15 @@ def run_workers(
 
 @dataclass
 class _Gathering:
-    """The rows of a source as they come in, and the ends of its segments by their first frames."""
+    """The rows of a source as they come in, and the ends of its segments by their first frames;
+    `before`: the clips that an earlier run had done."""
 
     source: Source
     journal: Journal
     segments: Sequence[Segment | None]
     ended: dict[int, Ended] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
+    before: set[str] = field(default_factory=set)
 
 
 def gather(
@@ -225,6 +233,8 @@ def gather(
         of = gathering[key]
         if isinstance(event, Made):
             _take(event, of, out)
+            if event.row.clip_id in work.finished:
+                of.before.add(event.row.clip_id)
             continue
         of.ended[work.key[1]] = event
         if len(of.ended) == len(of.segments):
@@ -270,10 +280,21 @@ def _write(of: _Gathering, out: Output) -> Done:
     return Done(
         source=of.source,
         clips=sum(row.frames is not None for row in rows),
-        seconds=sum((row.end or 0) - (row.start or 0) for row in rows),
-        cpu_seconds=sum(one.cpu_seconds for one in of.ended.values()),
+        seconds=sum(
+            (row.end or 0) - (row.start or 0) for row in rows if row.clip_id not in of.before
+        ),
+        cpu=total(one.cpu for one in of.ended.values()),
         errors=tuple(row.error or "" for row in rows if row.decision == "error"),
     )
+
+
+def total(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sums by name."""
+    sums: dict[str, float] = defaultdict(float)
+    for part in parts:
+        for name, value in part.items():
+            sums[name] += value
+    return dict(sums)
 
 
 def relabel_moved(sources: Sequence[Source], out: Output) -> int:

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from curation.estimate import remember_rate
 from curation.ledger import Row
-from curation.pipeline import Done
+from curation.pipeline import Done, total
 from curation.rows import RowConfig
 from curation.sources import Source, printable
 
@@ -28,8 +27,7 @@ def summarise(
     own = [row for row in rows if row.source in paths]
     failed = {row.source: row.error for row in own if row.decision == "error"}
     video_seconds = sum(one.seconds for one in done)
-    cpu_seconds = sum(one.cpu_seconds for one in done)
-    remember_rate(config, video_seconds, cpu_seconds)
+    spent = total(one.cpu for one in done)
     return {
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": metadata.version("skycaptioner"),
@@ -50,6 +48,7 @@ def summarise(
         "files_done": len(done),
         "shots_done": sum(one.clips for one in done),
         "video_seconds_done": round(video_seconds, 3),
-        "cpu_seconds": round(cpu_seconds, 3),
+        "cpu_seconds": round(sum(spent.values()), 3),
+        "cpu_seconds_by_stage": {name: round(value, 3) for name, value in spent.items()},
         "wall_seconds": round(wall_seconds, 3),
     }

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 
 from curation.rows import Made, RowConfig, Scanned, Work, about_source, error_row, make_rows
+from curation.stage_clock import StageClock
 
 _CONTEXT = multiprocessing.get_context("spawn")
 
@@ -40,11 +41,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a work: what its scan came to, CPU-seconds used, and whether its rows are `final`
-    or should be tried again by the next run."""
+    """The end of a work: what its scan came to, CPU-seconds by stage, and whether its rows are
+    `final` or should be tried again by the next run."""
 
     scanned: Scanned
-    cpu_seconds: float
+    cpu: Mapping[str, float]
     final: bool = True
 
 
@@ -84,7 +85,7 @@ class Worker:
                 if deaths > 1:
                     about = about_source(work.source, self._config.hash())
                     yield Made(error_row(about, "worker", str(death)))
-                    return Ended(Scanned(), 0.0, final=False)
+                    return Ended(Scanned(), {}, final=False)
 
     def close(self) -> None:
         """End the child."""
@@ -195,7 +196,10 @@ def _work_for_ever(pipe: Connection, frames: Any, config: RowConfig) -> None:
     cv2.setNumThreads(1)
     captioner = config.captioner()
 
+    clock = StageClock()
+
     def tell(stage: str, clip: str | None) -> None:
+        clock.enter(stage)
         pipe.send(_Stage(stage, clip))
 
     def count_frame() -> None:
@@ -203,9 +207,11 @@ def _work_for_ever(pipe: Connection, frames: Any, config: RowConfig) -> None:
 
     while True:
         work: Work = pipe.recv()
-        started = time.process_time()
         making = make_rows(work, config, captioner, tell, count_frame)
-        pipe.send(Ended(_send_all(making, pipe.send), time.process_time() - started))
+        scanned = _send_all(making, pipe.send)
+        clock.stop()
+        pipe.send(Ended(scanned, dict(clock.spent)))
+        clock.spent.clear()
 
 
 def _send_all(making: Generator[Made, None, Scanned], send: Callable[[Made], None]) -> Scanned:

@@ -124,6 +124,7 @@ def caption(
     from curation.captioning import start
     from curation.engine_process import EngineLostError
     from curation.engine_ray import cluster_cores
+    from curation.estimate import rates, remember
     from curation.output import Output, OutputInUseError
     from curation.pipeline import do, forget_replaced, relabel_moved, unfinished
     from curation.rows import RowConfig
@@ -181,6 +182,7 @@ def caption(
                 console.write_sidecars(sources, rows, sidecars, overwrite)
                 summary = summarise(sources, rows, done, config, time.monotonic() - started)
                 summary["engine"] = captioning.facts()
+                remember(config, rates(done, captioning.gauge()))
                 out.write_run(summary)
     except (EngineOptionError, WeightError, OutputInUseError) as error:
         console.fail(str(error))

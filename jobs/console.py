@@ -120,7 +120,8 @@ def print_estimate(
         "to_do": len(todo),
         "unreadable": known.unreadable,
         "video_seconds": round(known.video_seconds, 1),
-        "cpu_seconds_per_video_second": round(known.cpu_per_second, 3),
+        "cpu_seconds_per_video_second": round(known.rates.workers, 3),
+        "engine_seconds_per_video_second": known.rates.engine,
         "rate_measured_on": known.measured_on,
         "workers": workers,
         "estimated_seconds": round(wall, 1),
@@ -134,7 +135,7 @@ def print_estimate(
         + (f", and {known.unreadable} that cannot be read" if known.unreadable else "")
     )
     typer.echo(
-        f"about {wall:.0f} s with {workers} workers, at {known.cpu_per_second:.2f} CPU-seconds "
+        f"about {wall:.0f} s with {workers} workers, at {known.rates.workers:.2f} CPU-seconds "
         f"a second of video (measured on {known.measured_on})"
     )
 

@@ -84,10 +84,14 @@ def curate(
     ] = 8.0,
     plan: Annotated[
         float | None,
-        typer.Option(min=0, help="Only estimate time and storage for this many hours of video."),
+        typer.Option(min=0, help="Only estimate time, cost and storage of so many hours of video."),
     ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Cores of the plan.")] = None,
+    engines: Annotated[int, typer.Option(min=1, help="Engines (GPUs) of the plan.")] = 1,
     price: Annotated[float | None, typer.Option(min=0, help="Price of a core-hour.")] = None,
+    engine_price: Annotated[
+        float | None, typer.Option(min=0, help="Price of an hour of an engine's GPU.")
+    ] = None,
     table: options.AsTable = None,
 ) -> None:
     """Turn raw video into a filtered, cropped, deduplicated, balanced set of clips.
@@ -105,7 +109,7 @@ def curate(
     from curation.engine_process import EngineLostError
     from curation.engine_ray import cluster_cores
     from curation.facts import FactsError, load_facts
-    from curation.keep import cut_clips, judge_all, preset_for
+    from curation.keep import NOTHING_CUT, cut_clips, judge_all, preset_for
     from curation.ledger import arrow_schema
     from curation.ledger_columns import LedgerError
     from curation.loop_weights import read_weights, with_loop
@@ -123,7 +127,7 @@ def curate(
     from curation.storage import Mirror, StorageError, find_inputs, with_uris
     from curation.worker import Limits
     from jobs import console
-    from jobs.curate_console import print_plan, print_result, summarise
+    from jobs.curate_console import Cluster, learn_rates, print_plan, print_result, summarise
 
     started = time.monotonic()
     table = options.as_table(table)
@@ -175,7 +179,8 @@ def curate(
             sources = [known.of(source) for source in found]
             hashes.save()
             if plan is not None:
-                print_plan(sources, config, plan, cores or os.cpu_count() or 1, price, table)
+                cluster = Cluster(cores or os.cpu_count() or 1, engines, price, engine_price)
+                print_plan(sources, config, plan, cluster, table)
                 return
             todo = unfinished(sources, config, out)
             count = workers or (cluster_cores() if ray else os.cpu_count() or 1)
@@ -189,9 +194,15 @@ def curate(
             relabel_moved(sources, out)
             forget_replaced(sources, out)
             verdict = judge_all(chosen, out, others)
+            cut = NOTHING_CUT
             if clips:
-                cut_clips(sources, ClipConfig(crf=crf, audio=audio), out, count, ray)
-            summary = summarise(sources, done, verdict, config, out, time.monotonic() - started)
+                cut = cut_clips(sources, ClipConfig(crf=crf, audio=audio), out, count, ray)
+            wall = time.monotonic() - started
+            summary = summarise(sources, done, cut, verdict, config, out, wall)
+            if said is not None:
+                summary["engine"] = captioning.facts()
+            kept = summary["hours_kept"] / max(1e-9, summary["hours"])
+            learn_rates(config, done, cut, captioning.gauge(), kept)
             write_curation_report(out.rows(), verdict, chosen, out, out.report)
             out.write_run(summary)
             mirror.push()

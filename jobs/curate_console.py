@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.decide import funnel
-from curation.estimate import estimate, remember_rate
+from curation.engine_metrics import Gauge
+from curation.estimate import Clips, Estimate, estimate, rates, remember
+from curation.keep import Cut
 from curation.ledger import Row
 from curation.output import Output
-from curation.pipeline import Done
+from curation.pipeline import Done, total
 from curation.rows import RowConfig
 from curation.sources import Source, printable
 from curation.verdict import Verdict
@@ -27,6 +29,7 @@ from curation.verdict import Verdict
 def summarise(
     sources: Sequence[Source],
     done: Sequence[Done],
+    cut: Cut,
     verdict: Verdict,
     config: RowConfig,
     out: Output,
@@ -37,8 +40,9 @@ def summarise(
     clips = [row for row in rows if row.frames is not None]
     kept = [row for row in clips if row.decision == "keep"]
     failures = {row.source: row.error for row in rows if row.decision == "error"}
-    cpu, video = sum(one.cpu_seconds for one in done), sum(one.seconds for one in done)
-    remember_rate(config, video, cpu)
+    video = sum(one.seconds for one in done)
+    spent = total([*(one.cpu for one in done), {"clips": cut.cpu_seconds}])
+    cpu = sum(spent.values())
     return {
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": metadata.version("skycaptioner"),
@@ -58,10 +62,22 @@ def summarise(
         "warnings": {row.source: row.warning for row in rows if row.warning},
         "files_done": len(done),
         "video_seconds_done": round(video, 3),
+        "clips_written": cut.clips,
         "cpu_seconds": round(cpu, 3),
+        "cpu_seconds_by_stage": {name: round(value, 3) for name, value in spent.items()},
         "video_hours_per_cpu_hour": round(video / cpu, 3) if cpu else None,
         "wall_seconds": round(wall_seconds, 3),
     }
+
+
+def learn_rates(
+    config: RowConfig, done: Sequence[Done], cut: Cut, gauge: Gauge | None, kept: float
+) -> None:
+    """Keep what this run measured for the next plan; `kept` is the share of the video."""
+    clips = None
+    if cut.seconds:
+        clips = Clips(cpu=cut.cpu_seconds / cut.seconds, bytes=cut.bytes / cut.seconds, kept=kept)
+    remember(config, rates(done, gauge, clips))
 
 
 def _hours(rows: Sequence[Row]) -> float:
@@ -93,49 +109,87 @@ def print_result(summary: dict[str, Any], out: Output, table: bool) -> None:
     if not summary["kept"]:
         typer.echo("nothing is kept: loosen the rule that drops most, or take another preset")
     if summary["cpu_seconds"]:
+        parts = summary["cpu_seconds_by_stage"].items()
+        shares = ", ".join(f"{name} {part / summary['cpu_seconds']:.0%}" for name, part in parts)
         typer.echo(
             f"{summary['files_done']} files done now in {summary['wall_seconds']:.1f} s, "
-            f"{summary['video_hours_per_cpu_hour']:.2f} hours of video a CPU-hour"
+            f"{summary['video_hours_per_cpu_hour']:.2f} hours of video a CPU-hour: {shares}"
         )
     typer.echo(f"ledger   {out.ledger.folder}")
     typer.echo(f"clips    {out.clips}")
     typer.echo(f"report   {out.report}")
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """What a plan is for: cores and engines (GPUs), and what an hour of each costs."""
+
+    cores: int
+    engines: int = 1
+    price: float | None = None
+    engine_price: float | None = None
+
+
 def print_plan(
-    sources: Sequence[Source],
-    config: RowConfig,
-    hours: float,
-    cores: int,
-    price: float | None,
-    table: bool,
+    sources: Sequence[Source], config: RowConfig, hours: float, cluster: Cluster, table: bool
 ) -> None:
-    """How long `hours` of video like the sources would take on `cores` cores, and how much room."""
-    known = estimate(sources, config)
-    readable = [source for source in sources if source.error is None]
-    core_hours = hours * known.cpu_per_second
-    gigabytes = hours * 3600 * sum(s.bytes for s in readable) / max(1e-9, known.video_seconds) / 1e9
-    facts = {
-        "hours": hours,
-        "measured_on": known.measured_on,
-        "cpu_seconds_per_video_second": round(known.cpu_per_second, 3),
-        "core_hours": round(core_hours, 2),
-        "wall_hours": round(core_hours / cores, 2),
-        "cores": cores,
-        "cost": None if price is None else round(core_hours * price, 2),
-        "input_gigabytes": round(gigabytes, 1),
-        "of": [printable(source.path) for source in readable[:3]],
-    }
+    """What `hours` of video like the sources would take on a cluster: time, cost and room."""
+    facts = plan(sources, estimate(sources, config, clips=True), hours, cluster)
     if not table:
         typer.echo(json.dumps(facts))
         return
-    typer.echo(
-        f"{hours:g} h of video like this: {facts['core_hours']:,} core-hours, "
-        f"{facts['wall_hours']:,} h on {cores} cores"
-        + ("" if price is None else f", {facts['cost']:,} at {price:g} a core-hour")
-        + f"; about {facts['input_gigabytes']:,} GB of input, and kept clips of the same order"
-    )
-    typer.echo(
-        f"at {known.cpu_per_second:.2f} CPU-seconds a second of video (measured on "
-        f"{known.measured_on})"
-    )
+    shown = Table(title=f"{hours:g} h of video like this", title_justify="left")
+    for name in ("stage", "CPU-s a second of video", "core-hours"):
+        shown.add_column(name, justify="left" if name == "stage" else "right")
+    for stage, rate in facts["cpu_seconds_per_video_second_by_stage"].items():
+        shown.add_row(stage, f"{rate:.3f}", f"{rate * hours:,.2f}")
+    shown.add_row("all", f"{facts['cpu_seconds_per_video_second']:.3f}", f"{facts['core_hours']:,}")
+    Console().print(shown)
+    engines = ""
+    if facts["engine_hours"] is not None:
+        engines = f" and {cluster.engines} engines, busy for {facts['engine_hours']:,} engine-hours"
+    elif config.is_apart:
+        engines = " (of the engine nothing is known before a run with it)"
+    typer.echo(f"{facts['wall_hours']:,} h on {cluster.cores} cores{engines}")
+    if facts["cost"] is not None:
+        typer.echo(f"cost {facts['cost']:,}")
+    room = f"{facts['input_gigabytes']:,} GB of input"
+    if facts["clips_gigabytes"] is not None:
+        room += f", {facts['clips_gigabytes']:,} GB of clips ({facts['kept']:.0%} of the video)"
+    typer.echo(room)
+    typer.echo(f"measured on {facts['measured_on']}")
+
+
+def plan(
+    sources: Sequence[Source], known: Estimate, hours: float, cluster: Cluster
+) -> dict[str, Any]:
+    """The facts of a plan. Engines and cores work side by side: what takes longer counts."""
+    readable = [source for source in sources if source.error is None]
+    input_rate = sum(source.bytes for source in readable) / max(1e-9, known.video_seconds)
+    stages, clips = dict(known.rates.cpu), known.rates.clips
+    if clips is not None:
+        stages["clips"] = clips.cpu * clips.kept
+    core_hours = hours * sum(stages.values())
+    engine = known.rates.engine
+    engine_hours = None if engine is None else hours * engine
+    wall = max(core_hours / cluster.cores, (engine_hours or 0.0) / cluster.engines)
+    cost = None
+    if cluster.price is not None or cluster.engine_price is not None:
+        cost = core_hours * (cluster.price or 0) + (engine_hours or 0) * (cluster.engine_price or 0)
+    written = None if clips is None else hours * 3600 * clips.kept * clips.bytes / 1e9
+    return {
+        "hours": hours,
+        "measured_on": known.measured_on,
+        "cpu_seconds_per_video_second": round(sum(stages.values()), 3),
+        "cpu_seconds_per_video_second_by_stage": {k: round(v, 4) for k, v in stages.items()},
+        "core_hours": round(core_hours, 2),
+        "engine_hours": None if engine_hours is None else round(engine_hours, 2),
+        "cores": cluster.cores,
+        "engines": cluster.engines,
+        "wall_hours": round(wall, 2),
+        "cost": None if cost is None else round(cost, 2),
+        "input_gigabytes": round(hours * 3600 * input_rate / 1e9, 1),
+        "clips_gigabytes": None if written is None else round(written, 1),
+        "kept": None if clips is None else round(clips.kept, 3),
+        "of": [printable(source.path) for source in readable[:3]],
+    }

@@ -79,7 +79,7 @@ def events_of(shapes: Sequence[Sequence[bool]], seed: int) -> list[Event]:
             (work, Made(row(f"{number}-{i}"), clip=Prepared((CLIP,)) if wanted else None))
             for i, wanted in enumerate(shape)
         ]
-        streams.append([*made, (work, Ended(Scanned(), 0.0))])
+        streams.append([*made, (work, Ended(Scanned(), {}))])
     mixed, draw = [], random.Random(seed)
     while streams := [stream for stream in streams if stream]:
         mixed.append(draw.choice(streams).pop(0))

@@ -55,7 +55,7 @@ def in_this_process(todo: Sequence[Work], engine: Counting) -> Iterator[tuple[Wo
     for work in todo:
         for made in make_rows(work, CONFIG, Captioner(engine)):
             yield work, made
-        yield work, Ended(Scanned(), 0.0)
+        yield work, Ended(Scanned(), {})
 
 
 def caption(source: Source, engine: Counting, out: Output) -> list[Done]:
@@ -134,14 +134,17 @@ def test_segments_of_a_source_become_one_part_in_order(tmp_path: Path) -> None:
     halves = Segment(0, at), Segment(25, None, (at,))
     todo = [Work(source, half) for half in halves]
     seam = Seam(25, at.pts, None)
-    ends = [Ended(Scanned(("damage",), s), 1.5) for s in (Seams(None, seam), Seams(seam, None))]
+    ends = [
+        Ended(Scanned(("damage",), s), {"scan": 1.5})
+        for s in (Seams(None, seam), Seams(seam, None))
+    ]
     events: list[tuple[Work, Made | Ended]] = [
         (todo[1], Made(second)),
         (todo[0], Made(first)),
         (todo[0], ends[0]),
         (todo[1], ends[1]),
     ]
-    torn = [*events[:3], (todo[1], Ended(Scanned((), Seams(None, None)), 1.5))]
+    torn = [*events[:3], (todo[1], Ended(Scanned((), Seams(None, None)), {"scan": 1.5}))]
     assert list(gather(torn, todo, CONFIG, out)) == [], "its segments do not fit together"
     assert out.rows() == []
     (done,) = gather(events, todo, CONFIG, out)

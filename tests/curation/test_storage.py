@@ -175,10 +175,10 @@ def test_a_cluster_decodes_and_cuts_what_the_driver_alone_has(
                 out = Output(tmp_path / name)
                 run = partial(run_ray, config=config, workers=1)
                 list(do(unfinished([source], config, out), config, out, run))
-                assert cut_clips([source], clip_config, out, 2, ray=True) == 2
+                assert cut_clips([source], clip_config, out, 2, ray=True).clips == 2
                 made[name] = {path.name: path.read_bytes() for path in out.clips.iterdir()}
                 rows[name] = [row.model_dump(exclude={"source"}) for row in out.rows()]
-                assert cut_clips([source], clip_config, out, 2, ray=True) == 0, "once"
+                assert cut_clips([source], clip_config, out, 2, ray=True).clips == 0, "once"
             assert made["far"] == made["near"]
             assert rows["far"] == rows["near"]
             assert {row.source for row in Output(tmp_path / "far").rows()} == {
@@ -187,7 +187,7 @@ def test_a_cluster_decodes_and_cuts_what_the_driver_alone_has(
 
             out = Output(tmp_path / "local")
             list(do([near_by], config, out, partial(run_ray, config=config, workers=1)))
-            assert cut_clips([near_by], clip_config, out, 2) == 2
+            assert cut_clips([near_by], clip_config, out, 2).clips == 2
             assert {path.name: path.read_bytes() for path in out.clips.iterdir()} == made["far"]
 
             s3.rm("bucket/films/a.mp4")  # type: ignore[attr-defined]

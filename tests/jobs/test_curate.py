@@ -78,6 +78,24 @@ def finished(options: list[object], tmp_path_factory: pytest.TempPathFactory) ->
     return out
 
 
+def test_a_plan_says_what_the_last_run_measured_and_does_nothing(
+    options: list[object], finished: Path, tmp_path: Path
+) -> None:
+    ran = json.loads((finished / "run.json").read_text())
+    stages = ran["cpu_seconds_by_stage"]
+    assert set(stages) == {"scan", "measure", "caption", "clips"}
+    assert all(spent > 0 for spent in stages.values())
+    assert sum(stages.values()) == pytest.approx(ran["cpu_seconds"], abs=0.01)
+    planned = run(*options, "-o", tmp_path / "out", "--plan", 10, "--cores", 4, "--price", 0.1)
+    assert planned.returncode == 0, planned.stderr
+    facts = json.loads(planned.stdout)
+    assert set(facts["cpu_seconds_per_video_second_by_stage"]) == {"scan", "measure", "caption", "clips"}
+    assert facts["wall_hours"] == pytest.approx(facts["core_hours"] / 4, abs=0.01)
+    assert facts["cost"] == pytest.approx(facts["core_hours"] / 10, abs=0.01)
+    assert not (tmp_path / "out" / "clips").exists()
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
 def test_every_clip_has_its_row_with_the_reason(finished: Path) -> None:
     rows = {(Path(str(row["source"])).name, row["shot"]): row for row in ledger(finished)}
     assert len(rows) == 3 * 2 + 2 + 4
