@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from curation.clips import ClipConfig, ClipRange, Written, clip_path, present, write_clips
-from curation.engine_ray import connect
+from curation.inputs import near
 from curation.ledger import replacing
+from curation.ray_tasks import map_on_ray
 from curation.sources import Source
-from curation.storage import StorageError, near
+from curation.storage import StorageError
 
 CHUNK = 16
 """Clips of a source that are cut together: a long film keeps many cores busy, and what crosses the
@@ -36,44 +36,35 @@ def cut_on_ray(
     At most `workers` tasks of one core run at a time. Raises OSError when `folder` cannot be
     written.
     """
-    import ray
-
-    connect()
-    cut = ray.remote(num_cpus=1, max_retries=3)(_cut)
-    waiting = iter(chunks)
-    running: dict[Any, tuple[Chunk, list[Written]]] = {}
-    while True:
-        while len(running) < max(1, workers) and (chunk := next(waiting, None)) is not None:
-            paths = {clip: clip_path(folder, clip.clip_id) for clip in chunk.clips}
-            there = {clip: present(clip, path, config) for clip, path in paths.items()}
-            missing = [clip for clip, written in there.items() if written is None]
-            known = [written for written in there.values() if written is not None]
-            if missing:
-                running[cut.remote(chunk.source, missing, config)] = chunk, known
-            else:
-                yield chunk, known
-        if not running:
-            return
-        (ended,), _ = ray.wait(list(running))
-        chunk, known = running.pop(ended)
-        yield (
-            chunk,
-            known + [_kept(written, content, folder) for written, content in ray.get(ended)],
-        )
+    there: dict[Chunk, list[Written]] = {}
+    missing: dict[Chunk, Chunk] = {}
+    for chunk in chunks:
+        known = {c: present(c, clip_path(folder, c.clip_id), config) for c in chunk.clips}
+        there[chunk] = [written for written in known.values() if written is not None]
+        left = tuple(clip for clip, written in known.items() if written is None)
+        if left:
+            missing[Chunk(chunk.source, left)] = chunk
+        else:
+            yield chunk, there[chunk]
+    for left_out, cut in map_on_ray(partial(_cut, config=config), missing, workers):
+        chunk = missing[left_out]
+        yield chunk, there[chunk] + [_kept(written, content, folder) for written, content in cut]
 
 
-def _cut(
-    source: Source, clips: Sequence[ClipRange], config: ClipConfig
-) -> list[tuple[Written, bytes]]:
+def _cut(chunk: Chunk, config: ClipConfig) -> list[tuple[Written, bytes]]:
     """On a node: each clip with the content of its file, empty where there is none."""
-    with contextlib.ExitStack() as stack:
-        try:
-            here = stack.enter_context(near(source))
-        except StorageError as error:
-            return [(Written(one.clip_id, Path(), error=str(error)), b"") for one in clips]
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skycaptioner-")))
-        done = write_clips(here.path, clips, folder, config)
+    with tempfile.TemporaryDirectory(prefix="skycaptioner-") as folder:
+        done = cut_chunk(chunk, Path(folder), config)
         return [(one, b"" if one.error else one.path.read_bytes()) for one in done]
+
+
+def cut_chunk(chunk: Chunk, folder: Path, config: ClipConfig) -> list[Written]:
+    """Write the clips of a chunk into `folder`, wherever its source is."""
+    try:
+        with near(chunk.source) as here:
+            return write_clips(here.path, chunk.clips, folder, config)
+    except StorageError as error:
+        return [Written(one.clip_id, Path(), error=str(error)) for one in chunk.clips]
 
 
 def _kept(written: Written, content: bytes, folder: Path) -> Written:

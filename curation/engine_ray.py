@@ -9,7 +9,6 @@ right; its metrics need `ray[serve]`; a bad video ends the whole job even with
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import pickle
@@ -27,7 +26,6 @@ from curation.events import Event
 from curation.feed import Stage, stages
 from curation.rows import Made, RowConfig, Work
 from curation.scorers import MODELS
-from curation.storage import StorageError, near
 from curation.worker import Ended, Limits, Worker
 
 BLOCK_BYTES = 8 << 20
@@ -172,24 +170,15 @@ class _Decoding:
 
     def __call__(self, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
         number, clips = item["id"], set[str]()
-        work = self._todo[number]
-        with contextlib.ExitStack() as stack:
-            fetched = True
+        making = self._worker.make(self._todo[number])
+        while True:
             try:
-                source = stack.enter_context(near(work.source))
-            except StorageError as error:
-                source, fetched = replace(work.source, error=str(error)), False
-            making = self._worker.make(replace(work, source=source))
-            while True:
-                try:
-                    made = next(making)
-                except StopIteration as stop:
-                    ended: Ended = stop.value
-                    final = ended.final and fetched
-                    yield _packed(number, _Sent(replace(ended, final=final), len(clips)))
-                    return
-                clips.add(made.row.clip_id)
-                yield _packed(number, _Sent(replace(made, final=made.final and fetched)))
+                made = next(making)
+            except StopIteration as stop:
+                yield _packed(number, _Sent(stop.value, len(clips)))
+                return
+            clips.add(made.row.clip_id)
+            yield _packed(number, _Sent(made))
 
 
 class _Asking:

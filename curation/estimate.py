@@ -13,11 +13,13 @@ from captioner.decode import UnreadableVideoError, open_video
 from captioner.weights import cache_folder
 from curation.clips import ClipConfig, clip_range, write_clips
 from curation.engine_metrics import Gauge
+from curation.inputs import near
 from curation.ledger import Row, replacing
 from curation.pipeline import Done, total
 from curation.rows import RowConfig, Work, make_rows
 from curation.sources import Source
 from curation.stage_clock import StageClock
+from curation.storage import StorageError
 
 _RATES = "rates.json"
 
@@ -113,12 +115,13 @@ def _sample(source: Source, config: RowConfig, clips: bool) -> Rates:
     """The rates of one source, all of which is kept."""
     captioner = config.captioner()
     clock = StageClock()
-    made = make_rows(Work(source), config, captioner, lambda stage, _: clock.enter(stage))
-    rows = [one.row for one in made if one.row.frames is not None]
-    clock.stop()
-    seconds = max(0.1, sum((row.end or 0) - (row.start or 0) for row in rows))
-    cpu = {stage: spent / seconds for stage, spent in clock.spent.items()}
-    cut = _cut(source, rows, seconds) if clips and rows else None
+    with near(source) as here:
+        made = make_rows(Work(here), config, captioner, lambda stage, _: clock.enter(stage))
+        rows = [one.row for one in made if one.row.frames is not None]
+        clock.stop()
+        seconds = max(0.1, sum((row.end or 0) - (row.start or 0) for row in rows))
+        cpu = {stage: spent / seconds for stage, spent in clock.spent.items()}
+        cut = _cut(here, rows, seconds) if clips and rows else None
     return Rates(video_seconds=seconds, cpu=cpu, clips=cut)
 
 
@@ -153,9 +156,9 @@ def _length(source: Source) -> float | None:
     if source.error:
         return None
     try:
-        with open_video(source.path, threads=1) as video:
+        with near(source) as here, open_video(here.path, threads=1) as video:
             if video.info.duration is not None:
                 return video.info.duration
             return (video.info.frames_expected or 0) / video.info.fps
-    except UnreadableVideoError:
+    except (UnreadableVideoError, StorageError):
         return None

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clips import ClipConfig, Written, clip_path, clip_range, write_clips
-from curation.clips_ray import CHUNK, Chunk, cut_on_ray
+from curation.clips import ClipConfig, Written, clip_path, clip_range
+from curation.clips_ray import CHUNK, Chunk, cut_chunk, cut_on_ray
 from curation.crop import CropConfig
 from curation.dedupe import DedupeConfig
 from curation.facts import Facts
@@ -127,10 +127,7 @@ def _cut_here(
     chunks: Sequence[Chunk], folder: Path, config: ClipConfig, workers: int
 ) -> Iterator[tuple[Chunk, list[Written]]]:
     with ProcessPoolExecutor(workers, _CONTEXT) as pool:
-        running = {
-            pool.submit(write_clips, chunk.source.path, chunk.clips, folder, config): chunk
-            for chunk in chunks
-        }
+        running = {pool.submit(cut_chunk, chunk, folder, config): chunk for chunk in chunks}
         for future in as_completed(running):
             yield running[future], future.result()
 

@@ -41,6 +41,11 @@ class Output:
         return Hashes(self.folder / "state" / "hashes.json")
 
     @property
+    def remote_inputs(self) -> Path:
+        """The sha256 of remote videos seen before; of use to whoever goes on elsewhere."""
+        return self.folder / "inputs.json"
+
+    @property
     def report(self) -> Path:
         """The page."""
         return self.folder / "report.html"

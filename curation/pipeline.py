@@ -22,7 +22,7 @@ from curation.feed import feed, stages
 from curation.ledger import Journal, Row, replacing
 from curation.output import Output
 from curation.rows import Made, RowConfig, Work, labels
-from curation.segments import SeamError, Seams, Segment, check_seams, segments
+from curation.segments import SeamError, Seams, Segment, check_seams
 from curation.sources import Source
 from curation.worker import Ended, Limits, Worker
 
@@ -42,6 +42,10 @@ class Done:
     def cpu_seconds(self) -> float:
         """Of all stages."""
         return sum(self.cpu.values())
+
+
+Divided = Callable[[Sequence[Source]], Iterable[tuple[Source, list[Segment]]]]
+"""Finds the segments of sources; those that are missing are one."""
 
 
 def unfinished(sources: Sequence[Source], config: RowConfig, out: Output) -> list[Source]:
@@ -65,10 +69,10 @@ def do(
     out: Output,
     run: Callable[[Sequence[Work]], Iterator[Event]],
     afresh: bool = False,
-    segment: float | None = None,
+    divided: Divided | None = None,
 ) -> Iterator[Done]:
     """Make the rows of the sources with an engine, `run`; each is yielded as it is written."""
-    todo = list(works(sources, config, out, afresh, segment))
+    todo = list(works(sources, config, out, afresh, divided))
     finished = set()
     for done in gather(run(todo), todo, config, out):
         finished.add(done.source.key)
@@ -83,11 +87,14 @@ def works(
     config: RowConfig,
     out: Output,
     afresh: bool = False,
-    segment: float | None = None,
+    divided: Divided | None = None,
 ) -> Iterator[Work]:
     """What is to be done for each source, the longest first, with the rows that an earlier run has
-    finished, or without them (`afresh`). With `segment` seconds long sources are several works."""
+    finished, or without them (`afresh`). Sources that `divided` finds long are several works."""
     config_hash = config.hash()
+    parts: dict[str, Sequence[Segment | None]] = {}
+    if divided is not None and config.scan.detector != "none":
+        parts = {source.key: found for source, found in divided(sources) if len(found) > 1}
     for source in sorted(sources, key=lambda source: -source.bytes):
         journal = out.ledger.journal(source.key, config_hash)
         before = journal.rows()
@@ -102,15 +109,8 @@ def works(
             for key, row in before.items()
             if row.decision != "error" and config.is_finished(row)
         }
-        for part in _segments(source, config, segment):
+        for part in parts.get(source.key, [None]):
             yield Work(source, part, finished)
-
-
-def _segments(source: Source, config: RowConfig, seconds: float | None) -> Sequence[Segment | None]:
-    if seconds is None or source.error is not None or config.scan.detector == "none":
-        return [None]
-    found = segments(source.path, seconds)
-    return found if len(found) > 1 else [None]
 
 
 # --- the same works, in processes of this machine (on Ray: curation.engine_ray) -------------------

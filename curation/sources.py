@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +93,8 @@ class Hashes:
 
     def sha256(self, path: Path) -> tuple[str, int]:
         """sha256 in hex and size in bytes. Raises OSError."""
+        if not path.is_file():
+            raise OSError("not a regular file" if path.exists() else "no such file")
         stat = path.stat()
         key, state = os.fsencode(path.absolute()).hex(), [stat.st_size, stat.st_mtime_ns]
         known = self._known.get(key)
@@ -112,16 +114,17 @@ class Hashes:
             self._changed = False
 
 
-def identify(paths: Iterable[Path], hashes: Hashes) -> Iterator[Source]:
-    """A source for each distinct content, in order of first appearance; copies are gathered."""
+def identify(paths: Iterable[Path], sha256: Callable[[Path], tuple[str, int]]) -> Iterator[Source]:
+    """A source for each distinct content, in order of first appearance; copies are gathered.
+
+    `sha256` gives that of a file and its size in bytes, or raises OSError.
+    """
     by_content: dict[str, list[Path]] = {}
     sizes: dict[str, int] = {}
     unreadable: list[Source] = []
     for path in paths:
         try:
-            if not path.is_file():
-                raise OSError("not a regular file" if path.exists() else "no such file")
-            digest, size = hashes.sha256(path)
+            digest, size = sha256(path)
         except OSError as error:
             reason = error.strerror or str(error)
             unreadable.append(Source(path, error=f"cannot be read: {reason}"))

@@ -1,9 +1,8 @@
-"""Inputs and outputs that are not on this machine: any file system that fsspec knows, by its URI.
+"""Outputs that are not on this machine: any file system that fsspec knows, by its URI.
 
-Remote outputs are worked on in a local folder and mirrored: what is there is fetched when a run
-begins, what is new is stored every minute and at its end, each file whole or not at all (an object
-store's PUT is atomic). Remote inputs are fetched into the same folder and stay there; another node
-of a cluster fetches those that it works on itself, for as long as it does (`near`).
+They are worked on in a local folder and mirrored: what is there is fetched when a run begins, what
+is new is stored every minute and at its end, each file whole or not at all (an object store's PUT
+is atomic). Inputs: curation.inputs.
 """
 
 from __future__ import annotations
@@ -11,17 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from captioner.weights import cache_folder
 from curation.ledger import replacing
-from curation.sources import VIDEO_SUFFIXES, Source, find_videos
 
 PUSH_EVERY = 60.0
 """Seconds."""
@@ -77,7 +72,7 @@ class Mirror:
         for name, etag in wanted.items():
             if have.get(name) == etag and (self.folder / name).is_file():
                 continue
-            with _told(f"{self.uri}/{name}"), replacing(self.folder / name) as part:
+            with told(f"{self.uri}/{name}"), replacing(self.folder / name) as part:
                 system.get_file(f"{root}/{name}", str(part))
         self._remember(stored)
 
@@ -94,12 +89,12 @@ class Mirror:
             digest = _state(self.folder / name)
             if have.get(f"#{name}") == digest and name in stored:
                 continue
-            with _told(f"{self.uri}/{name}"):
+            with told(f"{self.uri}/{name}"):
                 system.put_file(str(self.folder / name), f"{root}/{name}")
             have[f"#{name}"] = digest
         for gone in set(stored) - set(files):
             if gone.partition("/")[0] in ("ledger", "clips", "previews"):
-                with _told(f"{self.uri}/{gone}"):
+                with told(f"{self.uri}/{gone}"):
                     system.rm_file(f"{root}/{gone}")
         self._remember({**have, **self._stored(system, root)})
 
@@ -110,7 +105,7 @@ class Mirror:
 
     def _stored(self, system: Any, root: str) -> dict[str, str]:
         """What is in the remote folder: an entity tag by name."""
-        with _told(self.uri or ""):
+        with told(self.uri or ""):
             system.invalidate_cache()
             found = system.find(root, detail=True)
         return {
@@ -142,8 +137,8 @@ _MEMORY = "state/mirror.json"
 
 
 @contextlib.contextmanager
-def _told(place: str) -> Iterator[None]:
-    """Say which place it was that could not be reached."""
+def told(place: str) -> Iterator[None]:
+    """Say which place it was that could not be reached. Raises StorageError."""
     try:
         yield
     except Exception as error:  # each file system has errors of its own
@@ -155,91 +150,3 @@ def _state(path: Path) -> str:
     """Changes when the file does."""
     stat = path.stat()
     return f"{stat.st_size} {stat.st_mtime_ns}"
-
-
-# --- inputs -------------------------------------------------------------------------------------
-
-
-def find_inputs(places: Sequence[str], besides: Path) -> dict[Path, str | None]:
-    """The videos at each place, and the URIs of those that are local copies of remote ones.
-
-    Copies are made in `besides`/inputs, once. Raises FileNotFoundError for a path that is not
-    there, and StorageError.
-    """
-    paths = [local(place) for place in places if not is_remote(place)]
-    found: dict[Path, str | None] = dict.fromkeys(find_videos(paths, besides))
-    for place in places:
-        if is_remote(place):
-            found |= _fetched(place.rstrip("/"), besides / "inputs")
-    return found
-
-
-def with_uris(source: Source, uris: Mapping[Path, str | None]) -> Source:
-    """The source, knowing where its local copies come from."""
-    own = [(path, uris.get(path)) for path in (source.path, *source.copies)]
-    return replace(source, uris=tuple((path, uri) for path, uri in own if uri))
-
-
-@contextlib.contextmanager
-def near(source: Source) -> Iterator[Source]:
-    """The source with its file on this machine: as it is, or else fetched from where it comes from,
-    once for all processes that use it at a time. Raises StorageError."""
-    uri = dict(source.uris).get(source.path)
-    if uri is None or source.sha256 is None or source.path.exists():
-        yield source
-        return
-    import fcntl  # there is no Ray where this is not
-
-    folder = _own_folder()
-    path = folder / f"{source.sha256}{source.path.suffix}"
-    with (folder / f"{source.sha256}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        while not path.exists():
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():  # another process may have been first
-                _fetch(uri, source.sha256, path)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-        try:
-            yield replace(source, path=path, uris=((path, uri), *source.uris))
-        finally:
-            with contextlib.suppress(BlockingIOError):  # another process still uses it
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
-
-
-def _own_folder() -> Path:
-    """A folder of this user alone among the machine's temporary files. Raises StorageError."""
-    folder = Path(tempfile.gettempdir()) / f"skycaptioner-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise StorageError(f"{folder} is another user's: remove it")
-    return folder
-
-
-def _fetch(uri: str, sha256: str, path: Path) -> None:
-    system, at = open_place(uri)
-    with _told(uri), replacing(path) as part:
-        system.get_file(at, str(part))
-        with part.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                raise ValueError("it has changed since the run began: run it again")
-
-
-def _fetched(uri: str, folder: Path) -> Iterator[tuple[Path, str]]:
-    """Local copies of the videos at a URI, at the same relative paths."""
-    system, root = open_place(uri)
-    with _told(uri):
-        stored = system.find(root, detail=True)
-    base = folder / hashlib.sha256(uri.encode()).hexdigest()[:8]
-    for path, facts in sorted(stored.items()):
-        inside = PurePosixPath(path)
-        name = inside.name if path == root else inside.relative_to(root).as_posix()
-        if path != root and inside.suffix.lower() not in VIDEO_SUFFIXES:
-            continue
-        copy = (base / name).resolve()
-        if not copy.is_relative_to(base.resolve()):
-            raise StorageError(f"{uri}: {name!r} leads out of the folder")
-        if not copy.is_file() or copy.stat().st_size != facts["size"]:
-            with _told(f"{uri}/{name}"), replacing(copy) as part:
-                system.get_file(path, str(part))
-        yield copy, uri if path == root else f"{uri}/{name}"

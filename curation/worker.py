@@ -21,8 +21,10 @@ from typing import Any
 
 import cv2
 
+from curation.inputs import near
 from curation.rows import Made, RowConfig, Scanned, Work, about_source, error_row, make_rows
 from curation.stage_clock import StageClock
+from curation.storage import StorageError
 
 _CONTEXT = multiprocessing.get_context("spawn")
 
@@ -68,7 +70,19 @@ class Worker:
         self._stage = ""
 
     def make(self, work: Work) -> Generator[Made, None, Ended]:
-        """Each row as it is made; returns how it ended. Never raises for what is in the source."""
+        """Each row as it is made; returns how it ended. Never raises for what is in the source.
+
+        A source that is not on this machine is fetched, for as long as the work takes.
+        """
+        try:
+            with near(work.source) as source:
+                return (yield from self._make(replace(work, source=source)))
+        except StorageError as error:
+            about = about_source(work.source, self._config.hash())
+            yield Made(error_row(about, "open", str(error)), final=False)
+            return Ended(Scanned(), {}, final=False)
+
+    def _make(self, work: Work) -> Generator[Made, None, Ended]:
         made: dict[str, Made] = {}
         deaths = 0
         while True:

@@ -184,7 +184,7 @@ def main(
     """Feed a stand-in engine."""
     with tempfile.TemporaryDirectory() as scratch:
         paths = list(videos) if videos else _rendered(Path(scratch), clips)
-        sources = list(identify(paths, Hashes(Path(scratch) / "hashes.json")))
+        sources = list(identify(paths, Hashes(Path(scratch) / "hashes.json").sha256))
         works = [Work(source) for source in sources]
         engine = EngineConfig("eval.feed:StandIn", known=(("engine", "stand-in"),))
         config = RowConfig(ScanConfig("none"), engine.name, options=engine)

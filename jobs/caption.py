@@ -158,14 +158,14 @@ def caption(
             config = RowConfig(scan, captioning.config.name, options=captioning.config)
             console.fetch_weights(config)
             if dry_run:
-                sources = list(identify(videos, out.hashes))
+                sources = list(identify(videos, out.hashes.sha256))
                 todo = sources if overwrite else unfinished(sources, config, out)
                 console.print_estimate(sources, todo, config, _workers(workers, todo), table)
                 return
             with out.locked():
                 console.say_engine(captioning)
                 hashes = out.hashes
-                sources = list(identify(videos, hashes))
+                sources = list(identify(videos, hashes.sha256))
                 hashes.save()
                 todo = sources if overwrite else unfinished(sources, config, out)
                 cores = workers or (cluster_cores() if ray else None)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -193,6 +193,19 @@ def track(
             yield one
 
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def counted(
+    work: Callable[[Sequence[T]], Iterable[tuple[T, R]]], name: str, items: Sequence[T]
+) -> Iterator[tuple[T, R]]:
+    """Pass on what `work` makes of the items, with a progress bar when someone is looking."""
+    hidden = not (items and sys.stderr.isatty())
+    with Progress(console=Console(stderr=True), transient=True, disable=hidden) as progress:
+        yield from progress.track(work(items), len(items), description=name)
+
+
 class _EngineColumn(ProgressColumn):
     """What the engine does at the moment."""
 
@@ -209,7 +222,8 @@ class _EngineColumn(ProgressColumn):
 
 def _tell_errors(done: Done) -> None:
     for error in done.errors:
-        typer.echo(one_line(f"{printable(done.source.path)}: {last_line(error)}"), err=True)
+        name = done.source.label(done.source.path)
+        typer.echo(one_line(f"{name}: {last_line(error)}"), err=True)
 
 
 def one_line(text: str) -> str:

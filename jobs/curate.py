@@ -109,6 +109,17 @@ def curate(
     from curation.engine_process import EngineLostError
     from curation.engine_ray import cluster_cores
     from curation.facts import FactsError, load_facts
+    from curation.inputs import (
+        AT_ONCE,
+        digests_here,
+        divided_here,
+        fetch,
+        find_inputs,
+        have_room,
+        some,
+        sources_of,
+    )
+    from curation.inputs_ray import digests_on_ray, divided_on_ray
     from curation.keep import NOTHING_CUT, cut_clips, judge_all, preset_for
     from curation.ledger import arrow_schema
     from curation.ledger_columns import LedgerError
@@ -123,11 +134,17 @@ def curate(
     from curation.preset import PresetError
     from curation.rows import RowConfig
     from curation.scan import ScanConfig
-    from curation.sources import identify
-    from curation.storage import Mirror, StorageError, find_inputs, with_uris
+    from curation.storage import Mirror, StorageError
     from curation.worker import Limits
     from jobs import console
-    from jobs.curate_console import Cluster, learn_rates, print_plan, print_result, summarise
+    from jobs.curate_console import (
+        PLANNED_BY,
+        Cluster,
+        learn_rates,
+        print_plan,
+        print_result,
+        summarise,
+    )
 
     started = time.monotonic()
     table = options.as_table(table)
@@ -174,20 +191,25 @@ def curate(
             if not videos:
                 console.fail(f"no video in {', '.join(inputs)}")
             console.fetch_weights(config)
-            hashes = out.hashes
-            found = (with_uris(source, videos) for source in identify(videos, hashes))
+            count = workers or (cluster_cores() if ray else os.cpu_count() or 1)
+            if plan is not None:
+                videos = some(videos, PLANNED_BY)
+            if not ray and have_room(videos, out.folder):
+                fetch(videos)
+            read = partial(digests_on_ray, workers=AT_ONCE * count) if ray else digests_here
+            digests = partial(console.counted, read, "remote videos read")
+            found = sources_of(videos, out.hashes, out.remote_inputs, digests)
             sources = [known.of(source) for source in found]
-            hashes.save()
             if plan is not None:
                 cluster = Cluster(cores or os.cpu_count() or 1, engines, price, engine_price)
                 print_plan(sources, config, plan, cluster, table)
                 return
             todo = unfinished(sources, config, out)
-            count = workers or (cluster_cores() if ray else os.cpu_count() or 1)
             limits = Limits(time_limit, round(memory_limit * 2**30))
             run = partial(captioning.run, config=config, workers=count, limits=limits)
             done = []
-            made = do(todo, config, out, run, segment=segment)
+            divide = partial(divided_on_ray, workers=count) if ray else divided_here
+            made = do(todo, config, out, run, divided=partial(divide, seconds=segment))
             for one in console.track(made, todo, captioning.gauge):
                 done.append(one)
                 mirror.push_now_and_then()

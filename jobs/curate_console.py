@@ -22,7 +22,7 @@ from curation.ledger import Row
 from curation.output import Output
 from curation.pipeline import Done, total
 from curation.rows import RowConfig
-from curation.sources import Source, printable
+from curation.sources import Source
 from curation.verdict import Verdict
 
 
@@ -120,6 +120,10 @@ def print_result(summary: dict[str, Any], out: Output, table: bool) -> None:
     typer.echo(f"report   {out.report}")
 
 
+PLANNED_BY = 16
+"""Videos that a plan looks at."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What a plan is for: cores and engines (GPUs), and what an hour of each costs."""
@@ -191,5 +195,5 @@ def plan(
         "input_gigabytes": round(hours * 3600 * input_rate / 1e9, 1),
         "clips_gigabytes": None if written is None else round(written, 1),
         "kept": None if clips is None else round(clips.kept, 3),
-        "of": [printable(source.path) for source in readable[:3]],
+        "of": [source.label(source.path) for source in readable[:3]],
     }

@@ -142,7 +142,7 @@ def loop(
             console.say_engine(captioning)
             console.fetch_weights(config)
             hashes = out.hashes
-            sources = list(identify(videos, hashes))
+            sources = list(identify(videos, hashes.sha256))
             hashes.save()
             todo = unfinished(sources, config, out)
             count = min(workers or os.cpu_count() or 1, max(1, len(todo)))

@@ -53,7 +53,7 @@ def test_the_same_rows_as_on_one_machine_though_an_engines_actor_is_killed(
 ) -> None:
     videos = [clips.two_shots(tmp_path / f"{i}.mp4", seed=2 * i) for i in range(3)]
     videos.append(clips.truncated(tmp_path / "nothing.mkv", 0.01))
-    sources: list[Source] = list(identify_sources(videos, Hashes(tmp_path / "hashes.json")))
+    sources: list[Source] = list(identify_sources(videos, Hashes(tmp_path / "hashes.json").sha256))
     config, board = config_of("KillsItsParentOnce"), Board()
     here, there = Output(tmp_path / "here"), Output(tmp_path / "there")
     todo = list(works(sources, config, there))

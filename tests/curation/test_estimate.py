@@ -28,7 +28,7 @@ def source(tmp_path: Path) -> Source:
 
 
 def identified(path: Path) -> Source:
-    (source,) = identify([path], Hashes(path.parent / "hashes.json"))
+    (source,) = identify([path], Hashes(path.parent / "hashes.json").sha256)
     return source
 
 

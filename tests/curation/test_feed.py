@@ -143,7 +143,7 @@ def test_leaving_early_stops_the_pulling() -> None:
 def sources(tmp_path: Path) -> list[Source]:
     videos = [clips.two_shots(tmp_path / f"{i}.mp4", seed=2 * i) for i in range(2)]
     nothing = clips.truncated(tmp_path / "nothing.mkv", 0.01)  # its header, and no frame
-    return list(identify([*videos, nothing], Hashes(tmp_path / "hashes.json")))
+    return list(identify([*videos, nothing], Hashes(tmp_path / "hashes.json").sha256))
 
 
 def run(sources: list[Source], engine: str, out: Output) -> list[Done]:

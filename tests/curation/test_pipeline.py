@@ -42,7 +42,9 @@ class Counting:
 
 
 def a_source(tmp_path: Path) -> Source:
-    (source,) = identify([clips.two_shots(tmp_path / "a.mp4")], Hashes(tmp_path / "hashes.json"))
+    (source,) = identify(
+        [clips.two_shots(tmp_path / "a.mp4")], Hashes(tmp_path / "hashes.json").sha256
+    )
     return source
 
 
@@ -105,7 +107,7 @@ def test_a_stage_that_raises_costs_its_clip_alone(tmp_path: Path) -> None:
 
 def test_damage_is_in_the_rows(tmp_path: Path) -> None:
     path = clips.bit_flipped(tmp_path / "a.mp4")
-    (source,) = identify([path], Hashes(tmp_path / "hashes.json"))
+    (source,) = identify([path], Hashes(tmp_path / "hashes.json").sha256)
     rows = rows_of(source, Counting())
     assert any(row.decision == "keep" for row in rows)
 

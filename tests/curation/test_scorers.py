@@ -324,7 +324,7 @@ rules:
 @pytest.fixture
 def sources(tmp_path: Path) -> list[Source]:
     videos = [clips.two_shots(tmp_path / f"{i}.mp4", seed=2 * i) for i in range(2)]
-    return list(identify(videos, Hashes(tmp_path / "hashes.json")))
+    return list(identify(videos, Hashes(tmp_path / "hashes.json").sha256))
 
 
 def config_of(own: Preset, engine: str) -> RowConfig:
@@ -437,7 +437,7 @@ def test_the_same_clips_are_alike_by_a_models_embedding(
 ) -> None:
     one = clips.two_shots(tmp_path / "a.mp4", seed=0)
     again = clips.two_shots(tmp_path / "b.mp4", seed=0, fps=24.0)
-    found = list(identify([one, again], Hashes(tmp_path / "hashes.json")))
+    found = list(identify([one, again], Hashes(tmp_path / "hashes.json").sha256))
     own = preset(
         tmp_path,
         f"models:\n  embedding: {{model: '{folders['dinov2']}'}}\n"

@@ -30,7 +30,7 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
 
 def test_copies_are_one_source(tmp_path: Path) -> None:
     paths = [put(tmp_path / f"{i}.mp4", b"same" if i != 1 else b"other") for i in range(3)]
-    first, second = identify(paths, Hashes(tmp_path / "hashes.json"))
+    first, second = identify(paths, Hashes(tmp_path / "hashes.json").sha256)
     assert (first.path, first.copies) == (paths[0], (paths[2],))
     assert second.path == paths[1]
     assert first.key != second.key
@@ -38,7 +38,7 @@ def test_copies_are_one_source(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_a_source_with_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
-    (source,) = identify([tmp_path / "pipe.mp4"], Hashes(tmp_path / "hashes.json"))
+    (source,) = identify([tmp_path / "pipe.mp4"], Hashes(tmp_path / "hashes.json").sha256)
     assert source.error
     assert source.sha256 is None
 

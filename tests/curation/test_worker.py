@@ -57,7 +57,7 @@ def test_a_bad_clip_costs_its_row_alone(
     (tmp_path / "sitecustomize.py").write_text(BREAKS.format(deed=DEEDS[deed]))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
     videos = [clips.two_shots(tmp_path / f"{i}.mp4", seed=2 * i) for i in range(2)]
-    for source in identify(videos, Hashes(tmp_path / "hashes.json")):
+    for source in identify(videos, Hashes(tmp_path / "hashes.json").sha256):
         rows, ended = all_of(worker, Work(source))
         assert [row.decision for row in rows] == ["keep", "error"]
         assert SAYS[deed] in str(rows[1].error)
@@ -82,7 +82,7 @@ d.open_video = open_video
     (tmp_path / "sitecustomize.py").write_text(script)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
     videos = [clips.two_shots(tmp_path / f"{n}.mp4", seed=i) for i, n in enumerate(("bad", "good"))]
-    bad, good = identify(videos, Hashes(tmp_path / "hashes.json"))
+    bad, good = identify(videos, Hashes(tmp_path / "hashes.json").sha256)
     rows, ended = all_of(worker, Work(bad))
     assert [row.stage for row in rows] == ["worker"]
     assert "SIGABRT" in str(rows[0].error)

@@ -19,7 +19,7 @@ def test_a_slow_engine_waits_for_nothing_when_fed_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [clips.two_shots(tmp_path / f"{i}.mp4", seed=i) for i in range(6)]
-    works = [Work(source) for source in identify(paths, Hashes(tmp_path / "hashes.json"))]
+    works = [Work(source) for source in identify(paths, Hashes(tmp_path / "hashes.json").sha256)]
     monkeypatch.setenv(SECONDS, "0.5")
     engine = EngineConfig("eval.feed:StandIn", known=(("engine", "stand-in"),))
     config = RowConfig(ScanConfig("none"), engine.name, options=engine)

@@ -89,7 +89,12 @@ def test_a_plan_says_what_the_last_run_measured_and_does_nothing(
     planned = run(*options, "-o", tmp_path / "out", "--plan", 10, "--cores", 4, "--price", 0.1)
     assert planned.returncode == 0, planned.stderr
     facts = json.loads(planned.stdout)
-    assert set(facts["cpu_seconds_per_video_second_by_stage"]) == {"scan", "measure", "caption", "clips"}
+    assert set(facts["cpu_seconds_per_video_second_by_stage"]) == {
+        "scan",
+        "measure",
+        "caption",
+        "clips",
+    }
     assert facts["wall_hours"] == pytest.approx(facts["core_hours"] / 4, abs=0.01)
     assert facts["cost"] == pytest.approx(facts["core_hours"] / 10, abs=0.01)
     assert not (tmp_path / "out" / "clips").exists()
