@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import tempfile
 import threading
 import time
 import traceback
@@ -158,6 +159,10 @@ class EngineProcess(Generic[R]):
         self._deaths = self._in_a_row = 0
         self._lost: EngineLostError | None = None
         self._closed = False
+        self._sockets = tempfile.TemporaryDirectory(
+            prefix="skycaptioner-", ignore_cleanup_errors=True
+        )
+        _say_nothing_of_shared_memory()
         self._start()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
@@ -206,6 +211,7 @@ class EngineProcess(Generic[R]):
         if threading.current_thread() is not self._watcher:
             self._watcher.join(timeout=5)
         self._pipe.close()
+        self._sockets.cleanup()
 
     @property
     def pid(self) -> int:
@@ -222,7 +228,7 @@ class EngineProcess(Generic[R]):
     def _start(self) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
         self._child: SpawnProcess = _CONTEXT.Process(
-            target=_serve, args=(theirs, self._config), daemon=False
+            target=_serve, args=(theirs, self._config, self._sockets.name), daemon=False
         )
         self._child.start()
         theirs.close()
@@ -344,10 +350,23 @@ def is_refusal(error: Exception) -> bool:
     return ours and isinstance(error, ValueError)
 
 
+def _say_nothing_of_shared_memory() -> None:
+    """vLLM's stays when it is killed; Python's resource tracker removes it, and would warn that it
+    does. The tracker is a process that starts with the first one of ours."""
+    filters = os.environ.get("PYTHONWARNINGS", "")
+    if _LEAKED not in filters:
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (filters, _LEAKED)))
+
+
+_LEAKED = "ignore:resource_tracker"
+
+
 # --- in the engine's process ----------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, config: Served[Any]) -> None:
+def _serve(pipe: Connection, config: Served[Any], sockets: str) -> None:
+    # vLLM's own do not go when it is killed (vllm/envs.py).
+    os.environ["VLLM_RPC_BASE_PATH"] = sockets
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
     die_with_parent(group=True)

@@ -65,13 +65,14 @@ class Deadly(Streaming):
 
 
 class Spawns(Deadly):
-    """Has a process of its own, as vLLM has; the file named by SPAWNED says which."""
+    """Has a process and a socket of its own, as vLLM has; the file named by SPAWNED says which."""
 
     name = "spawns"
 
     def one(self, batch: FrameBatch) -> CaptionResult:
         with Path(os.environ["SPAWNED"]).open("a") as file:
             file.write(f"{subprocess.Popen(['sleep', '300']).pid}\n")
+        (Path(os.environ["VLLM_RPC_BASE_PATH"]) / "socket").touch()
         return super().one(batch)
 
 

@@ -57,9 +57,12 @@ def test_what_an_engine_has_started_ends_with_it(
 ) -> None:
     spawned = tmp_path / "spawned"
     monkeypatch.setenv("SPAWNED", str(spawned))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with engine("Spawns") as process:
         ask(process, [clip(1), clip(2, start=1.0)])  # the second one kills the engine
         ask(process, [clip(3)])
+        assert list(tmp_path.glob("skycaptioner-*/socket")), "where vLLM puts its own"
+    assert not list(tmp_path.glob("skycaptioner-*"))
     children = [int(line) for line in spawned.read_text().split()]
     assert len(children) >= 3
     for _ in range(50):
