@@ -48,6 +48,9 @@ MANIFEST = "dataset.json"
 _NOT_TAKEN = {"decision", "reason", "stage", "error", "clip", "hash_sequence", "hash_changes"}
 """Columns of the ledger that say nothing of a kept clip, or that only finding duplicates needs."""
 
+_FIRST = ("clip_id", "video", "caption_t2v", "caption_i2v", "caption")
+"""Columns that a viewer shows first."""
+
 _ADDED = (
     pa.field(
         "video",
@@ -159,12 +162,13 @@ class Published:
 @cache
 def dataset_schema() -> pa.Schema:
     """The Arrow schema of a shard; `datasets` reads `video` as its Video feature."""
-    fields = [f for f in arrow_schema() if f.name not in _NOT_TAKEN]
+    fields = {f.name: f for f in (*arrow_schema(), *_ADDED) if f.name not in _NOT_TAKEN}
     metadata = {
         "skycaptioner_dataset_version": SCHEMA_VERSION,
         "huggingface": '{"info": {"features": {"video": {"_type": "Video"}}}}',
     }
-    return pa.schema([*fields, *_ADDED], metadata=metadata)
+    first = [fields.pop(name) for name in _FIRST]
+    return pa.schema([*first, *fields.values()], metadata=metadata)
 
 
 # --- reading ------------------------------------------------------------------------------------

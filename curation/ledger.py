@@ -22,7 +22,7 @@ from curation.measure.clip import Measures
 from curation.measure.columns import column
 from curation.measure.embedding import DIMENSIONS
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 
 
 class SourceOfField(BaseModel):
@@ -157,8 +157,18 @@ class PartState(BaseModel):
 def arrow_schema() -> pa.Schema:
     """The ledger's Arrow schema; each field's metadata holds its description."""
     metadata = {"skycaptioner_schema_version": SCHEMA_VERSION}
-    fields = [field.with_type(_TYPES.get(field.name, field.type)) for field in arrow_struct(Row)]
-    return pa.schema(fields, metadata=metadata)
+    fields = {field.name: field for field in arrow_struct(Row)}
+    typed = [fields[name].with_type(_TYPES.get(name, fields[name].type)) for name in _names()]
+    return pa.schema(typed, metadata=metadata)
+
+
+def _names() -> list[str]:
+    """What a clip is, then what was measured, family by family, then what was decided and said."""
+    families = (family for family in Measures.__bases__ if issubclass(family, BaseModel))
+    measured = [name for family in families for name in family.model_fields]
+    own = [name for name in Row.model_fields if name not in measured]
+    at = own.index("transition_in") + 1
+    return [*own[:at], *measured, *own[at:]]
 
 
 _TYPES = {

@@ -9,6 +9,7 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.dataset import dataset
 
 from curation.dataset import (
     MANIFEST,
@@ -77,7 +78,18 @@ def test_others_read_it(curated: Path, tmp_path: Path, monkeypatch: pytest.Monke
         f"select caption.shot_type, count(*) from '{tmp_path}/d/data/*.parquet' group by 1"
     )
     assert found.fetchall() == [("long_shot", 4)]
-    assert len(pd.read_parquet(tmp_path / "d" / "data")) == 4
+    frame = pd.read_parquet(tmp_path / "d" / "data")
+    assert len(frame) == 4
+    assert list(frame.columns)[:3] == ["clip_id", "video", "caption_t2v"]
+
+
+def test_lance_takes_it_over(curated: Path, tmp_path: Path) -> None:
+    lance = pytest.importorskip("lance")
+    publish(curated, tmp_path / "d", SMALL)
+    ours = dataset(tmp_path / "d" / "data", format="parquet")
+    theirs = lance.write_dataset(ours.to_batches(), tmp_path / "d.lance", schema=ours.schema)
+    assert theirs.to_table().equals(ours.to_table())
+    assert theirs.take([3, 1]).equals(ours.take([3, 1]))
 
 
 def test_appending_rewrites_nothing_and_adds_no_clip_twice(curated: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from itertools import groupby
 from pathlib import Path
 
 import duckdb
@@ -8,6 +9,7 @@ from datasets import load_dataset
 
 from captioner.schema import FIELDS, ShotCaption, Subject, SubjectTypes
 from curation.ledger import Ledger, Row, arrow_schema, clip_id, replacing, sweep
+from curation.measure.clip import Measures
 
 
 def a_row(shot: int = 0, sha: str = "ab" * 32) -> Row:
@@ -52,7 +54,7 @@ def test_others_open_the_parquet_without_our_code(tmp_path: Path) -> None:
     for key in "ab":
         ledger.write(key, [a_row(0, key * 64), a_row(1, key * 64)])
     ledger.write("c", [Row(clip_id="0", source="b", decision="error", error="why", config_hash="")])
-    columns = list(Row.model_fields)
+    columns = arrow_schema().names
     glob = str(tmp_path / "ledger" / "*.parquet")
 
     frame = pd.read_parquet(tmp_path / "ledger")
@@ -67,6 +69,17 @@ def test_others_open_the_parquet_without_our_code(tmp_path: Path) -> None:
     data = load_dataset("parquet", data_files=glob, cache_dir=str(tmp_path / "cache"))["train"]
     assert data.column_names == columns
     assert {row["decision"] for row in data} == {"keep", "error"}
+
+
+def test_columns_begin_with_what_a_clip_is_and_keep_families_together() -> None:
+    names = arrow_schema().names
+    assert names[:2] == ["clip_id", "source"]
+    assert set(names) == set(Row.model_fields)
+    families = [name.split("_")[0] for name in names if name in Measures.model_fields]
+    assert [family for family, _ in groupby(families)] == [
+        *("quality", "motion", "border", "text", "overlay", "safety", "embedding", "hash")
+    ]
+    assert names.index("transition_in") < names.index("quality_luma") < names.index("decision")
 
 
 def test_every_column_says_what_it_is(tmp_path: Path) -> None:
