@@ -12,7 +12,7 @@ from typing import Any
 from curation.ledger import Row
 from curation.pipeline import Done, total
 from curation.rows import RowConfig
-from curation.sources import Source, printable
+from curation.sources import Source
 
 
 def summarise(
@@ -23,8 +23,8 @@ def summarise(
     wall_seconds: float,
 ) -> dict[str, Any]:
     """The facts of a run over `sources`, whose rows are among `rows`; `done` was done just now."""
-    paths = {printable(source.path) for source in sources}
-    own = [row for row in rows if row.source in paths]
+    names = {source.label(source.path) for source in sources}
+    own = [row for row in rows if row.source in names]
     failed = {row.source: row.error for row in own if row.decision == "error"}
     video_seconds = sum(one.seconds for one in done)
     spent = total(one.cpu for one in done)

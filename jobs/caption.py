@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Sized
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -66,8 +65,11 @@ class Format(enum.StrEnum):
 
 @app.command()
 def caption(
-    paths: Annotated[list[Path], typer.Argument(help="Videos, and folders to search for videos.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Videos, and folders to search for videos; URIs such as s3://..."),
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder or URI for the results.")],
     split: Annotated[
         bool, typer.Option("--split/--no-split", help="Split into shots, or take a file as one.")
     ] = True,
@@ -130,12 +132,15 @@ def caption(
     from curation.rows import RowConfig
     from curation.scan import ScanConfig
     from curation.sources import identify
+    from curation.storage import Mirror, StorageError
     from curation.summary import summarise
     from jobs import console
 
     started = time.monotonic()
     table = options.as_table(table)
-    out = Output(output)
+    mirror = Mirror(output)
+    out = Output(mirror.folder)
+    sidecars = [kind for kind in formats or [] if kind is not Format.csv]
     try:
         scan = ScanConfig(detector.value if split else "none", min_shot, max_shot, window)
         asked = EngineConfig(
@@ -152,6 +157,10 @@ def caption(
     except ValueError as error:
         console.fail(str(error))
     videos = console.find(paths, out, limit)
+    if sidecars and any(videos.values()):
+        console.fail("--format json and txt write beside the videos, which local ones allow alone")
+    if dry_run and any(videos.values()):
+        console.fail("--dry-run looks at local videos; of others jobs.curate --plan says more")
     try:
         # Options, model and endpoint come first: no video is decoded for an engine that refuses.
         with start(asked, ray, engines) as captioning:
@@ -164,27 +173,29 @@ def caption(
                 return
             with out.locked():
                 console.say_engine(captioning)
-                hashes = out.hashes
-                sources = list(identify(videos, hashes.sha256))
-                hashes.save()
-                todo = sources if overwrite else unfinished(sources, config, out)
+                mirror.pull()
                 cores = workers or (cluster_cores() if ray else None)
+                sources = console.sources(videos, out, ray, cores or 1)
+                todo = sources if overwrite else unfinished(sources, config, out)
                 run = partial(captioning.run, config=config, workers=_workers(cores, todo))
                 made = do(todo, config, out, run, afresh=overwrite)
-                done = list(console.track(made, todo, captioning.gauge))
+                done = []
+                for one in console.track(made, todo, captioning.gauge):
+                    done.append(one)
+                    mirror.push_now_and_then()
                 changed = relabel_moved(sources, out) + forget_replaced(sources, out)
 
                 csv = Format.csv in (formats or [])
                 rows = out.rows()
                 if done or changed or not out.is_complete(csv):
                     out.write(rows, csv)
-                sidecars = [kind for kind in formats or [] if kind is not Format.csv]
                 console.write_sidecars(sources, rows, sidecars, overwrite)
                 summary = summarise(sources, rows, done, config, time.monotonic() - started)
                 summary["engine"] = captioning.facts()
                 remember(config, rates(done, captioning.gauge()))
                 out.write_run(summary)
-    except (EngineOptionError, WeightError, OutputInUseError) as error:
+                mirror.push()
+    except (EngineOptionError, WeightError, OutputInUseError, StorageError) as error:
         console.fail(str(error))
     except EngineLostError as error:
         console.fail(f"{console.last_line(str(error))}; what is finished is kept, run it again")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -33,11 +34,22 @@ from curation.captioning import Captioning
 from curation.engine_metrics import Gauge
 from curation.estimate import estimate
 from curation.export import write_sidecar
+from curation.inputs import (
+    AT_ONCE,
+    Videos,
+    digests_here,
+    find_inputs,
+    have_room,
+    sources_of,
+)
+from curation.inputs import fetch as fetch_videos
+from curation.inputs_ray import digests_on_ray
 from curation.ledger import Row
 from curation.output import Output
 from curation.pipeline import Done
 from curation.rows import RowConfig
-from curation.sources import Source, find_videos, printable
+from curation.sources import Source, printable
+from curation.storage import StorageError
 
 
 def fail(message: str) -> NoReturn:
@@ -69,19 +81,30 @@ def _job() -> str:
     return Path(sys.argv[0]).stem
 
 
-def find(paths: Sequence[Path], out: Output, limit: int | None) -> list[Path]:
-    """The videos among the paths. Fails when there is none."""
+def find(places: Sequence[str], out: Output, limit: int | None = None) -> Videos:
+    """The videos at the places, the first ones only. Fails when there is none."""
     try:
-        videos = list(islice(find_videos(paths, besides=out.folder), limit))
+        videos = dict(islice(find_inputs(places, out.folder).items(), limit))
     except FileNotFoundError as error:
         fail(f"there is no {printable(error.args[0])}")
+    except StorageError as error:
+        fail(str(error))
     if not videos:
         fail(
             "no video in "
-            + ", ".join(printable(path) for path in paths)
+            + ", ".join(printable(Path(place)) for place in places)
             + " (folders are searched for the usual video suffixes; name other files one by one)"
         )
     return videos
+
+
+def sources(videos: Videos, out: Output, ray: bool, workers: int) -> list[Source]:
+    """What the videos are; remote ones are fetched where there is room and no cluster."""
+    if not ray and have_room(videos, out.folder):
+        fetch_videos(videos)
+    read = partial(digests_on_ray, workers=AT_ONCE * workers) if ray else digests_here
+    digests = partial(counted, read, "remote videos read")
+    return sources_of(videos, out.hashes, out.remote_inputs, digests)
 
 
 def fetch_weights(config: RowConfig) -> None:
@@ -99,7 +122,7 @@ def write_sidecars(
     """Write the sidecars that were asked for; say which could not be."""
     for kind in kinds:
         for source in sources:
-            own = [row for row in rows if row.source == printable(source.path)]
+            own = [row for row in rows if row.source == source.label(source.path)]
             for wrong in write_sidecar(source, own, kind, overwrite):
                 warn(wrong)
 

@@ -109,17 +109,8 @@ def curate(
     from curation.engine_process import EngineLostError
     from curation.engine_ray import cluster_cores
     from curation.facts import FactsError, load_facts
-    from curation.inputs import (
-        AT_ONCE,
-        digests_here,
-        divided_here,
-        fetch,
-        find_inputs,
-        have_room,
-        some,
-        sources_of,
-    )
-    from curation.inputs_ray import digests_on_ray, divided_on_ray
+    from curation.inputs import divided_here, some
+    from curation.inputs_ray import divided_on_ray
     from curation.keep import NOTHING_CUT, cut_clips, judge_all, preset_for
     from curation.ledger import arrow_schema
     from curation.ledger_columns import LedgerError
@@ -187,19 +178,12 @@ def curate(
                     "name a model that captions, with --engine vllm, server or transformers"
                 )
             mirror.pull()
-            videos = find_inputs(inputs, out.folder)
-            if not videos:
-                console.fail(f"no video in {', '.join(inputs)}")
+            videos = console.find(inputs, out)
             console.fetch_weights(config)
             count = workers or (cluster_cores() if ray else os.cpu_count() or 1)
             if plan is not None:
                 videos = some(videos, PLANNED_BY)
-            if not ray and have_room(videos, out.folder):
-                fetch(videos)
-            read = partial(digests_on_ray, workers=AT_ONCE * count) if ray else digests_here
-            digests = partial(console.counted, read, "remote videos read")
-            found = sources_of(videos, out.hashes, out.remote_inputs, digests)
-            sources = [known.of(source) for source in found]
+            sources = [known.of(one) for one in console.sources(videos, out, ray, count)]
             if plan is not None:
                 cluster = Cluster(cores or os.cpu_count() or 1, engines, price, engine_price)
                 print_plan(sources, config, plan, cluster, table)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -180,6 +182,34 @@ def test_formats(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_text() == "mine"
     run(video, "-o", tmp_path / "out", "--format", "txt", "--overwrite")
     assert (tmp_path / "a.txt").read_text() != "mine"
+
+
+def test_a_bucket_is_captioned_into_a_bucket(s3: Any, tmp_path: Path) -> None:
+    video = clips.two_shots(tmp_path / "a.mp4")
+    s3.put_file(str(video), "bucket/films/a.mp4")
+    s3.pipe_file("bucket/films/bad.mp4", b"no video")
+    bucket = ["s3://bucket/films", "-o", "s3://bucket/out"]
+    done = run(*bucket)
+    assert done.returncode == 1, done.stderr
+    assert "s3://bucket/films/bad.mp4: text, not a video" in done.stderr
+    rows = [json.loads(line) for line in s3.cat_file("bucket/out/captions.jsonl").splitlines()]
+    near = run(video, "-o", tmp_path / "out")
+    local = [json.loads(line) for line in (tmp_path / "out" / "captions.jsonl").open()]
+    assert near.returncode == 0
+    good = [row for row in rows if row["decision"] == "keep"]
+    assert {row.pop("source") for row in good} == {"s3://bucket/films/a.mp4"}
+    assert [{**row, "source": str(video)} for row in good] == [
+        {**row, "source": str(video)} for row in local
+    ]
+    facts = json.loads(done.stdout)
+    assert (facts["files"], facts["shots"], facts["failed"]) == (2, 2, 1)
+    shutil.rmtree(tmp_path / "cache" / "outputs")
+    again = json.loads(run(*bucket).stdout)
+    assert again["files_done"] == 0, "from another machine, too"
+    for option in (["--format", "txt"], ["--dry-run"]):
+        refused = run(*bucket, *option)
+        assert refused.returncode == 2
+        assert len(refused.stderr.splitlines()) == 1
 
 
 def test_a_dry_run_writes_nothing_and_tells_the_time(tmp_path: Path) -> None:
