@@ -22,7 +22,7 @@ _SHOWN = 20
 """Refused clips that are told one by one; the rest is counted."""
 
 
-@app.command()
+@app.command(cls=options.Local)
 def dataset(
     curated: Annotated[
         Path | None, typer.Argument(help="The output folder of jobs.curate.")

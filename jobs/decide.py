@@ -32,7 +32,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def decide(
-    ledger: Annotated[Path, typer.Argument(help="The output of a run, or the ledger in it.")],
+    ledger: Annotated[
+        str, typer.Argument(help="The output of a run, a folder or URI, or the ledger in it.")
+    ],
     preset: Annotated[
         str, typer.Option(help="256p, 360p, 540p, 720p-sft, or a YAML file like theirs.")
     ],
@@ -64,14 +66,17 @@ def decide(
     from curation.loop_weights import LoopWeightsError, read_weights, with_loop
     from curation.output import Output, OutputInUseError
     from curation.preset import PresetError, load_preset
+    from curation.storage import Mirror, StorageError
     from curation.verdict import columns_to_read, judge
 
     started = time.monotonic()
-    out = Output(ledger.parent if ledger.name == "ledger" else ledger)
-    paths = out.ledger.parts()
-    if not paths:
-        _fail(f"there is no ledger in {out.folder}")
+    mirror = Mirror(ledger.rstrip("/").removesuffix("/ledger"))
+    out = Output(mirror.folder)
     try:
+        mirror.pull()
+        paths = out.ledger.parts()
+        if not paths:
+            _fail(f"there is no ledger in {ledger}")
         schema = with_named(ledger_schema(paths), paths)
         chosen = load_preset(preset, schema)
         if from_loop is not None:
@@ -83,7 +88,11 @@ def decide(
             rewritten = 0 if dry_run else write_columns(parts, before, columns)
             if rewritten and len(before) <= REPORTED:
                 write_curation_report(out.rows(), verdict, chosen, out, out.report)
+            if not dry_run:
+                mirror.push()
     except (BalanceError, LedgerError, LoopWeightsError, OutputInUseError, PresetError) as error:
+        _fail(str(error))
+    except StorageError as error:
         _fail(str(error))
     except OSError as error:
         reason = error.strerror or str(error)

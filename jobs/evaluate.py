@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from jobs import options
+
 if TYPE_CHECKING:
     from eval.drift import Drifts
     from eval.evaluation import Evaluation
@@ -29,7 +31,7 @@ class JudgeName(enum.StrEnum):
     model = "model"
 
 
-@app.command()
+@app.command(cls=options.Local)
 def evaluate(
     predictions: Annotated[
         Path, typer.Option(help="An output of caption or jobs.curate, or a .jsonl or .csv file.")

@@ -19,7 +19,7 @@ from jobs import options
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=options.Local)
 def export(
     source: Annotated[Path, typer.Argument(help="A dataset, or the output folder of jobs.curate.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the export.")],

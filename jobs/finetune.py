@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from jobs import options
+
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
     from finetune.sft import Trained
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=options.Local)
 def finetune(
     labels: Annotated[Path, typer.Argument(help="Targets, as jobs.labels writes them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],

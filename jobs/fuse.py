@@ -35,7 +35,7 @@ class Task(enum.StrEnum):
     i2v = "i2v"
 
 
-@app.command()
+@app.command(cls=options.Local)
 def fuse(
     output: Annotated[Path, typer.Argument(help="The output of caption or jobs.curate.")],
     engine: Annotated[

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=options.Local)
 def generate(
     dataset: Annotated[Path, typer.Argument(help="A dataset, or the output of jobs.curate.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for videos and rows.")],

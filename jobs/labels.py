@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from jobs import options
+
 if TYPE_CHECKING:
     from finetune.labels import Built
 
@@ -20,7 +22,7 @@ _SHOWN = 20
 """Refused clips that are told one by one; left_out.jsonl names all."""
 
 
-@app.command()
+@app.command(cls=options.Local)
 def labels(
     out: Annotated[Path, typer.Argument(help="Folder to write the targets to.")],
     teacher: Annotated[

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(cls=options.Local)
 def loop(
     generations: Annotated[Path, typer.Argument(help="The output of jobs.generate.")],
     real: Annotated[Path, typer.Option(help="The dataset or curation that the prompts are from.")],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 Model = Annotated[
     str | None, typer.Option(help="Folder or hub name of the model; SkyCaptioner-V1 by default.")
@@ -29,6 +32,24 @@ OnRay = Annotated[bool, typer.Option("--ray", help="Run on the Ray cluster that 
 AsTable = Annotated[
     bool | None, typer.Option("--table/--json", help="What to print; JSON when piped.")
 ]
+
+
+class Local(TyperCommand):
+    """A command that works on this machine's files alone: URIs of storage are refused."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it. Exit code 2 for a URI, told in one line."""
+        for given in ctx.params.values():
+            for place in given if isinstance(given, list | tuple) else [given]:
+                if isinstance(place, Path) and re.match(r"[a-z][a-z0-9+.-]+:/", str(place)):
+                    uri = str(place).replace(":/", "://", 1)  # as it was before it was a path
+                    typer.echo(
+                        f"{Path(sys.argv[0]).stem}: {uri}: only caption, jobs.curate and "
+                        "jobs.decide read and write remote storage: copy it here first",
+                        err=True,
+                    )
+                    raise typer.Exit(2)
+        return super().invoke(ctx)
 
 
 def as_table(asked: bool | None) -> bool:

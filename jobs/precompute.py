@@ -22,7 +22,7 @@ _SHOWN = 20
 """Failed clips that are told one by one; the rest is counted."""
 
 
-@app.command()
+@app.command(cls=options.Local)
 def precompute(
     dataset: Annotated[Path, typer.Argument(help="A dataset of jobs.dataset.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the latents.")],

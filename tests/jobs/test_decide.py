@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,21 @@ def test_thresholds_are_changed_without_the_videos(out: Path) -> None:
 
     same = run(out, "--preset", preset(out, "duration: {min: 2 s, max: 20 s}"))
     assert json.loads(same.stdout)["parts_rewritten"] == 0
+
+
+def test_a_ledger_in_a_bucket_is_decided_anew(out: Path, s3: Any, tmp_path: Path) -> None:
+    s3.put(str(out / "ledger"), "bucket/out/ledger", recursive=True)
+    preset = tmp_path / "p.yaml"
+    preset.write_text("rules:\n  - duration: {min: 3 s}\n")
+    done = run("s3://bucket/out", "--preset", preset, "--dry-run")
+    assert json.loads(done.stdout)["kept"] == 9, done.stderr
+    assert run("s3://bucket/out/ledger", "--preset", preset).returncode == 0
+    s3.invalidate_cache()
+    stored = {Path(name).name: s3.cat_file(name) for name in s3.find("bucket/out/ledger")}
+    undecided = {part.name: part.read_bytes() for part in (out / "ledger").iterdir()}
+    assert run(out, "--preset", preset).returncode == 0
+    decided = {part.name: part.read_bytes() for part in (out / "ledger").iterdir()}
+    assert stored == decided != undecided
 
 
 def test_a_dry_run_tells_and_changes_nothing(out: Path) -> None:
