@@ -105,10 +105,22 @@ def fetch(videos: Videos) -> None:
             system, at = open_place(far.uri)
             with told(far.uri), replacing(path) as part:
                 system.get_file(at, str(part))
+            with replacing(_tag_of(path)) as part:
+                part.write_text(far.tag, encoding="utf-8")
 
 
 def _is_copy(path: Path, far: Remote) -> bool:
-    return path.is_file() and path.stat().st_size == far.bytes
+    """Whether the copy is there, of the size and tag that the storage has now."""
+    try:
+        tag = _tag_of(path).read_text(encoding="utf-8")
+        return path.stat().st_size == far.bytes and tag == far.tag
+    except (OSError, UnicodeError):
+        return False
+
+
+def _tag_of(copy: Path) -> Path:
+    """Where the tag of what was copied is kept."""
+    return copy.with_name(f".{copy.name}.tag")
 
 
 # --- what they are --------------------------------------------------------------------------------
@@ -133,7 +145,10 @@ def sources_of(videos: Videos, hashes: Hashes, memory: Path, digests: Digests) -
     as in `memory`. One that cannot be read is a source with that error. Raises OSError when nothing
     can be remembered.
     """
-    far = [remote for path, remote in videos.items() if remote and not path.exists()]
+    missing = {path: far for path, far in videos.items() if far and not _is_copy(path, far)}
+    for path in missing:
+        path.unlink(missing_ok=True)  # a copy of what is no longer there
+    far = list(missing.values())
     known = _remembered(memory)
     unknown = [remote for remote in far if not remote.tag or remote not in known]
     errors: dict[Remote, OSError] = {}

@@ -71,6 +71,9 @@ def test_remote_videos_are_found_and_fetched_once(s3: object, tmp_path: Path) ->
     next(iter(videos)).write_bytes(b"y")
     fetch(videos)
     assert next(iter(videos)).read_bytes() == b"y"
+    stored(s3, a_mp4=b"z")
+    fetch(find_inputs(["s3://bucket/films/"], tmp_path))
+    assert next(iter(videos)).read_bytes() == b"z", "another file of the same size"
 
 
 def test_videos_are_told_apart_without_keeping_them(s3: object, tmp_path: Path) -> None:
@@ -88,6 +91,11 @@ def test_videos_are_told_apart_without_keeping_them(s3: object, tmp_path: Path) 
     _, copied = found_in(tmp_path, reading := Reading())
     assert copied == sources, "the same whether fetched or not"
     assert reading.read == []
+    stored(s3, b_mp4=b"TWO")
+    videos, (_, changed) = found_in(tmp_path, reading)
+    assert changed.sha256 == hashlib.sha256(b"TWO").hexdigest()
+    assert reading.read == ["b.mp4"]
+    assert [path.exists() for path in videos] == [True, False, True], "not the copy of another"
 
 
 def test_only_what_is_new_or_has_changed_is_read(s3: object, tmp_path: Path) -> None:
