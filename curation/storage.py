@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -76,32 +76,41 @@ class Mirror:
                 system.get_file(f"{root}/{name}", str(part))
         self._remember(stored)
 
-    def push(self) -> None:
-        """Store what is new or has changed, the ledger last; remove what is gone. Raises
-        StorageError."""
+    def push(self, clips: bool = False) -> None:
+        """Store what is new or has changed; remove what is gone, and of the clips those that are
+        not here if `clips` says that all that are kept are. Raises StorageError."""
         if self.uri is None:
             return
-        self._pushed = time.monotonic()
         system, root = open_place(self.uri)
-        have, stored = self._known(), self._stored(system, root)
+        stored = self._stored(system, root)
+        files = self._put(system, root, stored)
+        for gone in set(stored) - files:
+            if gone.startswith(("ledger/", "previews/", *(["clips/"] if clips else []))):
+                with told(f"{self.uri}/{gone}"):
+                    system.rm_file(f"{root}/{gone}")
+        self._remember({**self._known(), **self._stored(system, root)})
+
+    def push_now_and_then(self) -> None:
+        """Store what is new, once a minute at most: nothing is listed, which takes long where there
+        is much. Raises StorageError."""
+        if self.uri is not None and time.monotonic() - self._pushed > PUSH_EVERY:
+            self._put(*open_place(self.uri))
+
+    def _put(self, system: Any, root: str, stored: Container[str] | None = None) -> set[str]:
+        """Store what has changed since it was stored last, or is not in `stored`, the ledger last;
+        returns the names of all files."""
+        have = self._known()
         files = sorted(self._files(), key=lambda name: (name.startswith("ledger/"), name))
         for name in files:
-            digest = _state(self.folder / name)
-            if have.get(f"#{name}") == digest and name in stored:
+            state = _state(self.folder / name)
+            if have.get(f"#{name}") == state and (stored is None or name in stored):
                 continue
             with told(f"{self.uri}/{name}"):
                 system.put_file(str(self.folder / name), f"{root}/{name}")
-            have[f"#{name}"] = digest
-        for gone in set(stored) - set(files):
-            if gone.partition("/")[0] in ("ledger", "clips", "previews"):
-                with told(f"{self.uri}/{gone}"):
-                    system.rm_file(f"{root}/{gone}")
-        self._remember({**have, **self._stored(system, root)})
-
-    def push_now_and_then(self) -> None:
-        """Store what is new, once a minute at most. Raises StorageError."""
-        if time.monotonic() - self._pushed > PUSH_EVERY:
-            self.push()
+            have[f"#{name}"] = state
+        self._remember(have)
+        self._pushed = time.monotonic()
+        return set(files)
 
     def _stored(self, system: Any, root: str) -> dict[str, str]:
         """What is in the remote folder: an entity tag by name."""

@@ -211,7 +211,7 @@ def curate(
             learn_rates(config, done, cut, captioning.gauge(), kept)
             write_curation_report(out.rows(), verdict, chosen, out, out.report)
             out.write_run(summary)
-            mirror.push()
+            mirror.push(clips)
     except (EngineOptionError, FactsError, PresetError, BalanceError, ValueError) as error:
         console.fail(str(error))
     except (WeightError, OutputInUseError, LedgerError, StorageError) as error:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from curation.storage import Mirror, is_remote
 
 
@@ -21,6 +23,11 @@ def test_a_mirror_stores_what_changed_and_fetches_it_elsewhere(s3: object, tmp_p
     elsewhere.pull()
     assert (elsewhere.folder / "ledger/a.parquet").read_text() == "1"
     assert not (elsewhere.folder / "clips").exists()
+    (elsewhere.folder / "ledger/a.parquet").write_text("2")
+    elsewhere.push()
+    assert s3.cat_file("bucket/out/ledger/a.parquet") == b"2"  # type: ignore[attr-defined]
+    assert s3.exists("bucket/out/clips/a.mp4"), "of clips that are not here nothing is known"  # type: ignore[attr-defined]
+    here.pull()
 
     (here.folder / "ledger/a.parquet").unlink()
     (here.folder / "ledger/b.parquet").write_text("22")
@@ -34,3 +41,33 @@ def test_a_local_output_is_worked_on_in_place(tmp_path: Path) -> None:
     assert not is_remote("/a/b")
     assert not is_remote("file:///a")
     assert is_remote("s3://a")
+
+
+def test_clips_that_are_kept_no_more_go(s3: object, tmp_path: Path) -> None:
+    here = Mirror("s3://bucket/out")
+    (here.folder / "clips").mkdir(parents=True)
+    for name in "ab":
+        (here.folder / "clips" / f"{name}.mp4").write_text(name)
+    here.push()
+    (here.folder / "clips" / "a.mp4").unlink()
+    here.push(clips=False)
+    assert len(s3.ls("bucket/out/clips", refresh=True)) == 2  # type: ignore[attr-defined]
+    here.push(clips=True)
+    assert s3.ls("bucket/out/clips", refresh=True) == ["bucket/out/clips/b.mp4"]  # type: ignore[attr-defined]
+
+
+def test_now_and_then_only_what_is_new_is_stored(
+    s3: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Mirror("s3://bucket/out")
+    (here.folder / "ledger").mkdir(parents=True)
+    (here.folder / "ledger" / "a.parquet").write_text("1")
+    here.push_now_and_then()
+    assert not s3.exists("bucket/out"), "a minute has not passed"  # type: ignore[attr-defined]
+    monkeypatch.setattr("curation.storage.PUSH_EVERY", -1.0)
+    here.push_now_and_then()
+    s3.pipe_file("bucket/out/ledger/a.parquet", b"kept")  # type: ignore[attr-defined]
+    (here.folder / "ledger" / "b.parquet").write_text("2")
+    here.push_now_and_then()
+    stored = {name[-9]: s3.cat_file(name) for name in s3.find("bucket/out")}  # type: ignore[attr-defined]
+    assert stored == {"a": b"kept", "b": b"2"}

@@ -95,6 +95,7 @@ def test_thresholds_are_changed_without_the_videos(out: Path) -> None:
 
 def test_a_ledger_in_a_bucket_is_decided_anew(out: Path, s3: Any, tmp_path: Path) -> None:
     s3.put(str(out / "ledger"), "bucket/out/ledger", recursive=True)
+    s3.pipe_file("bucket/out/clips/a0.mp4", b"a clip")
     preset = tmp_path / "p.yaml"
     preset.write_text("rules:\n  - duration: {min: 3 s}\n")
     done = run("s3://bucket/out", "--preset", preset, "--dry-run")
@@ -106,6 +107,7 @@ def test_a_ledger_in_a_bucket_is_decided_anew(out: Path, s3: Any, tmp_path: Path
     assert run(out, "--preset", preset).returncode == 0
     decided = {part.name: part.read_bytes() for part in (out / "ledger").iterdir()}
     assert stored == decided != undecided
+    assert s3.exists("bucket/out/clips/a0.mp4"), "clips are for jobs.curate to remove"
 
 
 def test_a_dry_run_tells_and_changes_nothing(out: Path) -> None:
