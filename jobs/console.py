@@ -49,7 +49,7 @@ from curation.output import Output
 from curation.pipeline import Done
 from curation.rows import RowConfig
 from curation.sources import Source, printable
-from curation.storage import StorageError
+from curation.storage import StorageError, is_remote
 
 
 def fail(message: str) -> NoReturn:
@@ -92,7 +92,7 @@ def find(places: Sequence[str], out: Output, limit: int | None = None) -> Videos
     if not videos:
         fail(
             "no video in "
-            + ", ".join(printable(Path(place)) for place in places)
+            + ", ".join(place if is_remote(place) else printable(Path(place)) for place in places)
             + " (folders are searched for the usual video suffixes; name other files one by one)"
         )
     return videos

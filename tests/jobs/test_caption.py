@@ -210,6 +210,9 @@ def test_a_bucket_is_captioned_into_a_bucket(s3: Any, tmp_path: Path) -> None:
         refused = run(*bucket, *option)
         assert refused.returncode == 2
         assert len(refused.stderr.splitlines()) == 1
+    empty = run("s3://bucket/nothing", "-o", tmp_path / "empty")
+    assert empty.returncode == 2
+    assert empty.stderr.startswith("caption: no video in s3://bucket/nothing")
 
 
 def test_a_dry_run_writes_nothing_and_tells_the_time(tmp_path: Path) -> None:
