@@ -64,7 +64,10 @@ def cut_chunk(chunk: Chunk, folder: Path, config: ClipConfig) -> list[Written]:
         with near(chunk.source) as here:
             return write_clips(here.path, chunk.clips, folder, config)
     except StorageError as error:
-        return [Written(one.clip_id, Path(), error=str(error)) for one in chunk.clips]
+        return [
+            Written(one.clip_id, clip_path(folder, one.clip_id), error=str(error))
+            for one in chunk.clips
+        ]
 
 
 def _kept(written: Written, content: bytes, folder: Path) -> Written:

@@ -99,14 +99,22 @@ def have_room(videos: Videos, folder: Path) -> bool:
 
 
 def fetch(videos: Videos) -> None:
-    """Copy the remote videos to where their copies belong, once. Raises StorageError."""
+    """Copy the remote videos to where their copies belong, once.
+
+    One that cannot be copied is left: `sources_of` tells why.
+    """
     for path, far in videos.items():
         if far is not None and not _is_copy(path, far):
-            system, at = open_place(far.uri)
-            with told(far.uri), replacing(path) as part:
-                system.get_file(at, str(part))
-            with replacing(_tag_of(path)) as part:
-                part.write_text(far.tag, encoding="utf-8")
+            with contextlib.suppress(StorageError):
+                _copy(path, far)
+
+
+def _copy(path: Path, far: Remote) -> None:
+    system, at = open_place(far.uri)
+    with replacing(path) as part, told(far.uri):
+        system.get_file(at, str(part))
+    with replacing(_tag_of(path)) as part:
+        part.write_text(far.tag, encoding="utf-8")
 
 
 def _is_copy(path: Path, far: Remote) -> bool:

@@ -64,17 +64,20 @@ class Mirror:
             return
         system, root = open_place(self.uri)
         stored = self._stored(system, root)
-        wanted = {n: e for n, e in stored.items() if not n.startswith("clips/")}
+        wanted = [name for name in stored if not name.startswith("clips/")]
         for left in self._files():
             if left not in stored and left.startswith("ledger/"):
                 (self.folder / left).unlink()
         have = self._known()
-        for name, etag in wanted.items():
-            if have.get(name) == etag and (self.folder / name).is_file():
+        same = {name for name, etag in stored.items() if have.get(name) == etag}
+        states = {f"#{name}": have[f"#{name}"] for name in same if f"#{name}" in have}
+        for name in wanted:
+            if name in same and (self.folder / name).is_file():
                 continue
             with told(f"{self.uri}/{name}"), replacing(self.folder / name) as part:
                 system.get_file(f"{root}/{name}", str(part))
-        self._remember(stored)
+            states[f"#{name}"] = _state(self.folder / name)
+        self._remember({**stored, **states})
 
     def push(self, clips: bool = False) -> None:
         """Store what is new or has changed; remove what is gone, and of the clips those that are

@@ -70,18 +70,22 @@ def decide(
     from curation.verdict import columns_to_read, judge
 
     started = time.monotonic()
-    mirror = Mirror(ledger.rstrip("/").removesuffix("/ledger"))
+    mirror = Mirror(_output(ledger))
     out = Output(mirror.folder)
+    remote = mirror.uri is not None
     try:
-        mirror.pull()
-        paths = out.ledger.parts()
-        if not paths:
+        if not remote and not out.ledger.parts():
             _fail(f"there is no ledger in {ledger}")
-        schema = with_named(ledger_schema(paths), paths)
-        chosen = load_preset(preset, schema)
-        if from_loop is not None:
-            chosen = with_loop(chosen, read_weights(from_loop), schema)
-        with contextlib.nullcontext() if dry_run else out.locked():
+        # What is pulled takes the place of what a run that goes on here has not stored yet.
+        with out.locked() if remote or not dry_run else contextlib.nullcontext():
+            mirror.pull()
+            paths = out.ledger.parts()
+            if not paths:
+                _fail(f"there is no ledger in {ledger}")
+            schema = with_named(ledger_schema(paths), paths)
+            chosen = load_preset(preset, schema)
+            if from_loop is not None:
+                chosen = with_loop(chosen, read_weights(from_loop), schema)
             before, parts = read_columns(paths, columns_to_read(chosen))
             verdict = judge(before, chosen)
             columns = verdict.columns
@@ -90,9 +94,9 @@ def decide(
                 write_curation_report(out.rows(), verdict, chosen, out, out.report)
             if not dry_run:
                 mirror.push()
-    except (BalanceError, LedgerError, LoopWeightsError, OutputInUseError, PresetError) as error:
+    except (BalanceError, LedgerError, LoopWeightsError, PresetError) as error:
         _fail(str(error))
-    except StorageError as error:
+    except (OutputInUseError, StorageError) as error:
         _fail(str(error))
     except OSError as error:
         reason = error.strerror or str(error)
@@ -118,6 +122,12 @@ def decide(
         _print_table(counts, facts)
     else:
         typer.echo(json.dumps(facts))
+
+
+def _output(place: str) -> str:
+    """The output that a ledger is in, or the place itself."""
+    place = place.rstrip("/") or place
+    return "." if place == "ledger" else place.removesuffix("/ledger")
 
 
 def _concepts(balance: Balance | None) -> dict[str, dict[str, float]]:

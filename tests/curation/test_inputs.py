@@ -129,6 +129,29 @@ def test_one_that_cannot_be_read_costs_itself(s3: object, tmp_path: Path) -> Non
     assert [one["uri"] for one in json.loads(memory.read_text())] == ["s3://bucket/films/b.mp4"]
 
 
+def test_one_that_cannot_be_copied_costs_itself(s3: object, tmp_path: Path) -> None:
+    stored(s3, a_mp4=b"one", b_mp4=b"two")
+    videos = find_inputs(["s3://bucket/films/"], tmp_path)
+    s3.rm("bucket/films/a.mp4")  # type: ignore[attr-defined]
+    fetch(videos)
+    assert [path.exists() for path in videos] == [False, True]
+    hashes = Hashes(tmp_path / "hashes.json")
+    good, bad = sources_of(videos, hashes, tmp_path / "inputs.json", digests_here)
+    assert (good.error, good.label(good.path)) == (None, "s3://bucket/films/b.mp4")
+    assert "s3://bucket/films/a.mp4" in str(bad.error)
+
+
+def test_clips_of_a_video_that_is_gone_have_its_error(
+    far: Source, s3: object, tmp_path: Path
+) -> None:
+    config, out = RowConfig(ScanConfig(), None), Output(tmp_path / "out")
+    list(do([far], config, out, partial(run_local, config=config, workers=1)))
+    s3.rm("bucket/films/a.mp4")  # type: ignore[attr-defined]
+    assert cut_clips([far], ClipConfig(), out, 1).clips == 0
+    assert [row.stage for row in out.rows()] == ["clips", "clips"]
+    assert all("s3://bucket/films/a.mp4" in str(row.error) for row in out.rows())
+
+
 def test_copies_are_made_where_there_is_room(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     fits = {tmp_path / "new" / "a.mp4": Remote(uri="s3://b/a.mp4", bytes=free // 100, tag="1")}

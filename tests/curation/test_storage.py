@@ -1,6 +1,8 @@
 """Outputs on a real S3 API on the loopback: moto's server."""
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +43,28 @@ def test_a_local_output_is_worked_on_in_place(tmp_path: Path) -> None:
     assert not is_remote("/a/b")
     assert not is_remote("file:///a")
     assert is_remote("s3://a")
+
+
+def test_what_was_stored_is_not_stored_again_by_the_next_run(s3: Any, tmp_path: Path) -> None:
+    here = Mirror("s3://bucket/out")
+    for name in ("ledger/a.parquet", "clips/a.mp4", "run.json"):
+        (here.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (here.folder / name).write_text(name)
+    here.push()
+    before = {name: facts["LastModified"] for name, facts in listed(s3).items()}
+    time.sleep(1.1)  # the storage tells whole seconds
+    (here.folder / "run.json").write_text("another")
+    again = Mirror("s3://bucket/out")
+    again.pull()
+    again.push()
+    after = {name: facts["LastModified"] for name, facts in listed(s3).items()}
+    assert {name for name in after if after[name] != before[name]} == {"bucket/out/run.json"}
+
+
+def listed(s3: Any) -> dict[str, Any]:
+    s3.invalidate_cache()
+    found: dict[str, Any] = s3.find("bucket/out", detail=True)
+    return found
 
 
 def test_clips_that_are_kept_no_more_go(s3: object, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`python -m jobs.decide`, run as a user runs it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from curation.ledger import Fact, Ledger, Row
 from curation.output import Output
+from curation.storage import Mirror
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -137,6 +139,28 @@ def test_a_wrong_preset_is_one_line_and_changes_nothing(out: Path, rules: str, s
     assert says in wrong.stderr
     assert wrong.stderr.count("\n") == 1
     assert contents(out) == before
+
+
+def test_the_ledger_itself_may_be_named(out: Path) -> None:
+    mine = preset(out, "duration: {min: 2 s}")
+    for place, where in ((f"{out}/ledger/", None), ("ledger", out), (".", out)):
+        command = [sys.executable, "-m", "jobs.decide", place, "--preset", str(mine), "--dry-run"]
+        environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=where, env=environment
+        )
+        assert json.loads(done.stdout)["clips"] == 13, done.stderr
+
+
+def test_a_run_that_goes_on_is_left_alone_by_a_dry_run_over_a_bucket(out: Path, s3: Any) -> None:
+    s3.put(str(out / "ledger"), "bucket/out/ledger", recursive=True)
+    mine = preset(out, "duration: {min: 2 s}")
+    mirrored = Output(Mirror("s3://bucket/out").folder)
+    with mirrored.locked():
+        mirrored.ledger.write("e", [Row(clip_id="e", source="e", decision="keep", config_hash="0")])
+        refused = run("s3://bucket/out", "--preset", mine, "--dry-run")
+        assert "another run" in refused.stderr
+        assert [part.stem for part in mirrored.ledger.parts()] == ["e"], "not stored yet, not lost"
 
 
 def test_what_is_no_ledger_is_one_line(out: Path, tmp_path: Path) -> None:
