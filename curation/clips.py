@@ -163,6 +163,19 @@ class Written:
     cpu_seconds: float = field(default=0.0, compare=False)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """New clips: how many, how long in seconds, how large, and the CPU-seconds that they took."""
+
+    clips: int
+    seconds: float
+    bytes: int
+    cpu_seconds: float
+
+
+NOTHING_CUT = Cut(0, 0.0, 0, 0.0)
+
+
 class _OtherFramesError(Exception):
     """The frames within a clip's bounds are not those that its row counts."""
 

@@ -36,19 +36,18 @@ def cut_on_ray(
     At most `workers` tasks of one core run at a time. Raises OSError when `folder` cannot be
     written.
     """
-    there: dict[Chunk, list[Written]] = {}
-    missing: dict[Chunk, Chunk] = {}
+    missing: dict[Chunk, tuple[Chunk, list[Written]]] = {}
     for chunk in chunks:
         known = {c: present(c, clip_path(folder, c.clip_id), config) for c in chunk.clips}
-        there[chunk] = [written for written in known.values() if written is not None]
+        there = [written for written in known.values() if written is not None]
         left = tuple(clip for clip, written in known.items() if written is None)
         if left:
-            missing[Chunk(chunk.source, left)] = chunk
+            missing[Chunk(chunk.source, left)] = chunk, there
         else:
-            yield chunk, there[chunk]
-    for left_out, cut in map_on_ray(partial(_cut, config=config), missing, workers):
-        chunk = missing[left_out]
-        yield chunk, there[chunk] + [_kept(written, content, folder) for written, content in cut]
+            yield chunk, there
+    for cut, made in map_on_ray(partial(_cut, config=config), missing, workers):
+        chunk, there = missing[cut]
+        yield chunk, there + [_kept(written, content, folder) for written, content in made]
 
 
 def _cut(chunk: Chunk, config: ClipConfig) -> list[tuple[Written, bytes]]:

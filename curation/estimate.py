@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from captioner.decode import UnreadableVideoError, open_video
 from captioner.weights import cache_folder
-from curation.clips import ClipConfig, clip_range, write_clips
+from curation.clips import ClipConfig, Cut, clip_range, write_clips
 from curation.engine_metrics import Gauge
 from curation.inputs import near
 from curation.ledger import Row, replacing
@@ -78,6 +79,13 @@ def rates(done: Sequence[Done], gauge: Gauge | None, clips: Clips | None = None)
     return Rates(video_seconds=seconds, cpu=cpu, engine=engine, clips=clips)
 
 
+def clip_rates(cut: Cut, kept: float) -> Clips | None:
+    """What cutting clips took, where the share `kept` of the video is; None where it cut none."""
+    if not cut.seconds:
+        return None
+    return Clips(cpu=cut.cpu_seconds / cut.seconds, bytes=cut.bytes / cut.seconds, kept=kept)
+
+
 def remember(config: RowConfig, measured: Rates | None) -> None:
     """Keep a run's rates for the next estimate; those of clips stay where it cut none."""
     if measured is None:
@@ -136,6 +144,73 @@ def _cut(source: Source, rows: Sequence[Row], seconds: float) -> Clips:
     )
 
 
+def _length(source: Source) -> float | None:
+    if source.error:
+        return None
+    try:
+        with near(source) as here, open_video(here.path, threads=1) as video:
+            if video.info.duration is not None:
+                return video.info.duration
+            return (video.info.frames_expected or 0) / video.info.fps
+    except (UnreadableVideoError, StorageError):
+        return None
+
+
+# --- a plan --------------------------------------------------------------------------------------
+
+
+PLANNED_BY = 16
+"""Videos that a plan looks at."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a plan is for: cores and engines (GPUs), and what an hour of each costs."""
+
+    cores: int
+    engines: int = 1
+    price: float | None = None
+    engine_price: float | None = None
+
+
+def plan(
+    sources: Sequence[Source], known: Estimate, hours: float, cluster: Cluster
+) -> dict[str, Any]:
+    """The facts of a plan. Engines and cores work side by side: what takes longer counts."""
+    readable = [source for source in sources if source.error is None]
+    input_rate = sum(source.bytes for source in readable) / max(1e-9, known.video_seconds)
+    stages, clips = dict(known.rates.cpu), known.rates.clips
+    if clips is not None:
+        stages["clips"] = clips.cpu * clips.kept
+    core_hours = hours * sum(stages.values())
+    engine = known.rates.engine
+    engine_hours = None if engine is None else hours * engine
+    wall = max(core_hours / cluster.cores, (engine_hours or 0.0) / cluster.engines)
+    cost = None
+    if cluster.price is not None or cluster.engine_price is not None:
+        cost = core_hours * (cluster.price or 0) + (engine_hours or 0) * (cluster.engine_price or 0)
+    written = None if clips is None else hours * 3600 * clips.kept * clips.bytes / 1e9
+    return {
+        "hours": hours,
+        "measured_on": known.measured_on,
+        "cpu_seconds_per_video_second": round(sum(stages.values()), 3),
+        "cpu_seconds_per_video_second_by_stage": {k: round(v, 4) for k, v in stages.items()},
+        "core_hours": round(core_hours, 2),
+        "engine_hours": None if engine_hours is None else round(engine_hours, 2),
+        "cores": cluster.cores,
+        "engines": cluster.engines,
+        "wall_hours": round(wall, 2),
+        "cost": None if cost is None else round(cost, 2),
+        "input_gigabytes": round(hours * 3600 * input_rate / 1e9, 1),
+        "clips_gigabytes": None if written is None else round(written, 1),
+        "kept": None if clips is None else round(clips.kept, 3),
+        "of": [source.label(source.path) for source in readable[:3]],
+    }
+
+
+# --- what is remembered ---------------------------------------------------------------------------
+
+
 def _name(config: RowConfig) -> str:
     """What a rate is good for."""
     parts = [config.engine or "no captions", *["measures"] * config.measures]
@@ -150,15 +225,3 @@ def _remembered() -> Mapping[str, Rates]:
         return _ALL_RATES.validate_json((cache_folder() / _RATES).read_bytes())
     except (OSError, ValidationError):
         return {}
-
-
-def _length(source: Source) -> float | None:
-    if source.error:
-        return None
-    try:
-        with near(source) as here, open_video(here.path, threads=1) as video:
-            if video.info.duration is not None:
-                return video.info.duration
-            return (video.info.frames_expected or 0) / video.info.fps
-    except (UnreadableVideoError, StorageError):
-        return None

@@ -6,14 +6,13 @@ import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clips import ClipConfig, Written, clip_path, clip_range
+from curation.clips import ClipConfig, Cut, Written, clip_path, clip_range
 from curation.clips_ray import CHUNK, Chunk, cut_chunk, cut_on_ray
 from curation.crop import CropConfig
 from curation.dedupe import DedupeConfig
@@ -72,19 +71,6 @@ def _kept_elsewhere(outputs: Sequence[Output]) -> pa.Table | None:
     kept = kept.filter(pc.equal(kept["decision"], "keep"))
     _, once = np.unique(kept["clip_id"].to_numpy(zero_copy_only=False), return_index=True)
     return kept.take(pa.array(np.sort(once)))
-
-
-@dataclass(frozen=True)
-class Cut:
-    """New clips: how many, how long in seconds, how large, and the CPU-seconds that they took."""
-
-    clips: int
-    seconds: float
-    bytes: int
-    cpu_seconds: float
-
-
-NOTHING_CUT = Cut(0, 0.0, 0, 0.0)
 
 
 def cut_clips(

@@ -38,11 +38,6 @@ class Done:
     cpu: Mapping[str, float]
     errors: tuple[str, ...]
 
-    @property
-    def cpu_seconds(self) -> float:
-        """Of all stages."""
-        return sum(self.cpu.values())
-
 
 Divided = Callable[[Sequence[Source]], Iterable[tuple[Source, list[Segment]]]]
 """Finds the segments of sources; those that are missing are one."""

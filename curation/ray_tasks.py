@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 from curation.engine_ray import connect
@@ -29,11 +30,7 @@ def map_on_ray(
     waiting = iter(items)
     running: dict[Any, Item] = {}
     while True:
-        while len(running) < max(1, most):
-            try:
-                item = next(waiting)
-            except StopIteration:
-                break
+        for item in islice(waiting, max(1, most) - len(running)):
             running[task.remote(function, item)] = item
         if not running:
             return

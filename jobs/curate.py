@@ -104,14 +104,15 @@ def curate(
     from captioner.weights import WeightError
     from curation.balance import BalanceError
     from curation.captioning import start
-    from curation.clips import ClipConfig
+    from curation.clips import NOTHING_CUT, ClipConfig
     from curation.curation_report import write_curation_report
     from curation.engine_process import EngineLostError
     from curation.engine_ray import cluster_cores
+    from curation.estimate import PLANNED_BY, Cluster, clip_rates, rates, remember
     from curation.facts import FactsError, load_facts
     from curation.inputs import divided_here, some
     from curation.inputs_ray import divided_on_ray
-    from curation.keep import NOTHING_CUT, cut_clips, judge_all, preset_for
+    from curation.keep import cut_clips, judge_all, preset_for
     from curation.ledger import arrow_schema
     from curation.ledger_columns import LedgerError
     from curation.loop_weights import read_weights, with_loop
@@ -128,14 +129,7 @@ def curate(
     from curation.storage import Mirror, StorageError
     from curation.worker import Limits
     from jobs import console
-    from jobs.curate_console import (
-        PLANNED_BY,
-        Cluster,
-        learn_rates,
-        print_plan,
-        print_result,
-        summarise,
-    )
+    from jobs.curate_console import print_plan, print_result, summarise
 
     started = time.monotonic()
     table = options.as_table(table)
@@ -208,7 +202,7 @@ def curate(
             if said is not None:
                 summary["engine"] = captioning.facts()
             kept = summary["hours_kept"] / max(1e-9, summary["hours"])
-            learn_rates(config, done, cut, captioning.gauge(), kept)
+            remember(config, rates(done, captioning.gauge(), clip_rates(cut, kept)))
             write_curation_report(out.rows(), verdict, chosen, out, out.report)
             out.write_run(summary)
             mirror.push(clips)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -14,10 +14,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from curation.clips import Cut
 from curation.decide import funnel
-from curation.engine_metrics import Gauge
-from curation.estimate import Clips, Estimate, estimate, rates, remember
-from curation.keep import Cut
+from curation.estimate import Cluster, estimate, plan
 from curation.ledger import Row
 from curation.output import Output
 from curation.pipeline import Done, total
@@ -70,16 +69,6 @@ def summarise(
     }
 
 
-def learn_rates(
-    config: RowConfig, done: Sequence[Done], cut: Cut, gauge: Gauge | None, kept: float
-) -> None:
-    """Keep what this run measured for the next plan; `kept` is the share of the video."""
-    clips = None
-    if cut.seconds:
-        clips = Clips(cpu=cut.cpu_seconds / cut.seconds, bytes=cut.bytes / cut.seconds, kept=kept)
-    remember(config, rates(done, gauge, clips))
-
-
 def _hours(rows: Sequence[Row]) -> float:
     return round(sum((row.end or 0) - (row.start or 0) for row in rows) / 3600, 5)
 
@@ -120,20 +109,6 @@ def print_result(summary: dict[str, Any], out: Output, table: bool) -> None:
     typer.echo(f"report   {out.report}")
 
 
-PLANNED_BY = 16
-"""Videos that a plan looks at."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What a plan is for: cores and engines (GPUs), and what an hour of each costs."""
-
-    cores: int
-    engines: int = 1
-    price: float | None = None
-    engine_price: float | None = None
-
-
 def print_plan(
     sources: Sequence[Source], config: RowConfig, hours: float, cluster: Cluster, table: bool
 ) -> None:
@@ -162,38 +137,3 @@ def print_plan(
         room += f", {facts['clips_gigabytes']:,} GB of clips ({facts['kept']:.0%} of the video)"
     typer.echo(room)
     typer.echo(f"measured on {facts['measured_on']}")
-
-
-def plan(
-    sources: Sequence[Source], known: Estimate, hours: float, cluster: Cluster
-) -> dict[str, Any]:
-    """The facts of a plan. Engines and cores work side by side: what takes longer counts."""
-    readable = [source for source in sources if source.error is None]
-    input_rate = sum(source.bytes for source in readable) / max(1e-9, known.video_seconds)
-    stages, clips = dict(known.rates.cpu), known.rates.clips
-    if clips is not None:
-        stages["clips"] = clips.cpu * clips.kept
-    core_hours = hours * sum(stages.values())
-    engine = known.rates.engine
-    engine_hours = None if engine is None else hours * engine
-    wall = max(core_hours / cluster.cores, (engine_hours or 0.0) / cluster.engines)
-    cost = None
-    if cluster.price is not None or cluster.engine_price is not None:
-        cost = core_hours * (cluster.price or 0) + (engine_hours or 0) * (cluster.engine_price or 0)
-    written = None if clips is None else hours * 3600 * clips.kept * clips.bytes / 1e9
-    return {
-        "hours": hours,
-        "measured_on": known.measured_on,
-        "cpu_seconds_per_video_second": round(sum(stages.values()), 3),
-        "cpu_seconds_per_video_second_by_stage": {k: round(v, 4) for k, v in stages.items()},
-        "core_hours": round(core_hours, 2),
-        "engine_hours": None if engine_hours is None else round(engine_hours, 2),
-        "cores": cluster.cores,
-        "engines": cluster.engines,
-        "wall_hours": round(wall, 2),
-        "cost": None if cost is None else round(cost, 2),
-        "input_gigabytes": round(hours * 3600 * input_rate / 1e9, 1),
-        "clips_gigabytes": None if written is None else round(written, 1),
-        "kept": None if clips is None else round(clips.kept, 3),
-        "of": [source.label(source.path) for source in readable[:3]],
-    }

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from curation.engine_metrics import Gauge
-from curation.estimate import Clips, Estimate, Rates, estimate, rates, remember
+from curation.estimate import Clips, Cluster, Estimate, Rates, estimate, plan, rates, remember
 from curation.pipeline import Done
 from curation.rows import RowConfig
 from curation.scan import ScanConfig
 from curation.sources import Hashes, Source, identify
-from jobs.curate_console import Cluster, plan
 from tests import clips
 
 CONFIG = RowConfig(ScanConfig(), None, measures=True)

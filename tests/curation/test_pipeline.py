@@ -150,7 +150,7 @@ def test_segments_of_a_source_become_one_part_in_order(tmp_path: Path) -> None:
     assert list(gather(torn, todo, CONFIG, out)) == [], "its segments do not fit together"
     assert out.rows() == []
     (done,) = gather(events, todo, CONFIG, out)
-    assert (done.clips, done.cpu_seconds) == (2, 3.0)
+    assert (done.clips, done.cpu) == (2, {"scan": 3.0})
     assert [(row.shot, row.clip_id) for row in out.rows()] == [
         (0, first.clip_id),
         (1, second.clip_id),
