@@ -159,6 +159,8 @@ class EngineProcess(Generic[R]):
         self._deaths = self._in_a_row = 0
         self._lost: EngineLostError | None = None
         self._closed = False
+        self._starting = threading.Lock()
+        """Held where `_child` is not a running process yet, and where no more may be started."""
         self._sockets = tempfile.TemporaryDirectory(
             prefix="skycaptioner-", ignore_cleanup_errors=True
         )
@@ -204,7 +206,8 @@ class EngineProcess(Generic[R]):
 
     def close(self) -> None:
         """End the process; clips that are still with it are given up."""
-        self._closed = True
+        with self._starting:
+            self._closed = True
         atexit.unregister(self.close)
         self._kill()
         self._child.join()
@@ -227,10 +230,13 @@ class EngineProcess(Generic[R]):
 
     def _start(self) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
-        self._child: SpawnProcess = _CONTEXT.Process(
-            target=_serve, args=(theirs, self._config, self._sockets.name), daemon=False
-        )
-        self._child.start()
+        with self._starting:
+            if self._closed:
+                raise EngineLostError("the engine was closed")
+            self._child: SpawnProcess = _CONTEXT.Process(
+                target=_serve, args=(theirs, self._config, self._sockets.name), daemon=False
+            )
+            self._child.start()
         theirs.close()
         try:
             answer = self._pipe.recv()

@@ -1,8 +1,10 @@
 """Whatever an engine does to itself, each clip gets a result; only the one to blame an error."""
 
+import multiprocessing
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,21 @@ def test_a_clip_that_kills_the_engine_is_the_only_one_to_fail() -> None:
         assert [r.status for r in results] == ["ok" if start == 0 else "error" for start in starts]
         assert "SIGKILL" in str(results[5].error)
         assert process.gauge().statuses == {"ok": 8, "error": 1}
+
+
+def test_closed_while_its_engine_is_started_anew_it_leaves_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = SpawnProcess.start
+
+    def slowly(process: SpawnProcess) -> None:
+        time.sleep(0.3)
+        start(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", slowly)
+    with engine("Deadly") as process:
+        assert [r.status for r in ask(process, [clip(9, 1.0)])] == ["error"]
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(("name", "why"), [("Hangs", "no result for 3 s"), ("Raises", "a bug of")])
