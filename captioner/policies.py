@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from captioner.decode import UnreadableVideoError, open_video
+from captioner.decode import open_video
 from captioner.frames import FrameBatch, Picture
+from captioner.video import UnreadableVideoError
 
 FRAMES = 16
 """Frames a model sees, as in the released script."""

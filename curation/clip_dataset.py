@@ -32,12 +32,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from captioner.decode import Position, UnreadableVideoError, open_pyav, read_clip
+from captioner.decode import read_clip
+from captioner.decode_pyav import Position, open_pyav
 from captioner.files import first_line
 from captioner.frames import ClipSampler, FrameBatch
 from captioner.fusion import i2v, t2v
 from captioner.result import CaptionResult
 from captioner.schema import ShotCaption
+from captioner.video import UnreadableVideoError
 from curation.buckets import Bucket, Fit, target_fps
 from curation.clip_frames import Choice, Range, Video, read_frames
 from curation.dataset import (

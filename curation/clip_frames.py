@@ -19,12 +19,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from captioner.decode import (
-    MAX_PIXELS,
-    UnreadableVideoError,
-    open_container,
-    video_stream,
-)
+from captioner.containers import open_container, video_stream
+from captioner.video import MAX_PIXELS, UnreadableVideoError
 
 Frames = NDArray[np.uint8]
 """(T, H, W, 3) RGB."""

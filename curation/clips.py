@@ -26,15 +26,9 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from captioner.decode import (
-    AvFrame,
-    Position,
-    UnreadableVideoError,
-    Video,
-    open_container,
-    open_pyav,
-    video_stream,
-)
+from captioner.containers import open_container, video_stream
+from captioner.decode_pyav import AvFrame, Position, open_pyav
+from captioner.video import UnreadableVideoError, Video
 from curation.ledger import Row, replacing
 
 Box = tuple[int, int, int, int]

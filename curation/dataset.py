@@ -25,8 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from captioner.decode import UnreadableVideoError, open_container, video_stream
+from captioner.containers import open_container, video_stream
 from captioner.files import first_line
+from captioner.video import UnreadableVideoError
 from curation.ledger import SCHEMA_VERSION as LEDGER_VERSION
 from curation.ledger import arrow_schema, replacing, sweep
 from curation.output import Output

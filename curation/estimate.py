@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from captioner.decode import UnreadableVideoError, open_video
+from captioner.decode import open_video
+from captioner.video import UnreadableVideoError
 from captioner.weights import cache_folder
 from curation.clips import ClipConfig, Cut, clip_range, write_clips
 from curation.engine_metrics import Gauge

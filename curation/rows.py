@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 
 from captioner.captioner import Captioner
-from captioner.decode import UnreadableVideoError, VideoInfo
 from captioner.engine_config import EngineConfig
 from captioner.frames import FrameBatch
 from captioner.handover import Prepared
 from captioner.result import CaptionResult
+from captioner.video import UnreadableVideoError, VideoInfo
 from curation.decide import decide
 from curation.ledger import SCHEMA_VERSION, Row, arrow_table, clip_id, scores
 from curation.measure.clip import MEASURES_VERSION, measure_clip

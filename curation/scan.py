@@ -9,8 +9,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from captioner.decode import Frame, Video, VideoInfo, open_video
+from captioner.decode import open_video
 from captioner.frames import ClipSampler, FrameBatch, Picture, one_thread
+from captioner.video import Frame, Video, VideoInfo
 from curation.cuts import DETECTORS, LATENCY, Boundary, CutFinder, Kind
 from curation.looks import HEIGHT, WIDTH
 

@@ -18,18 +18,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from captioner.decode import (
-    MAX_SOURCE_FRAMES,
-    Frame,
-    Position,
-    UnreadableVideoError,
-    Video,
-    VideoInfo,
-    open_container,
-    open_pyav,
-    open_video,
-    video_stream,
-)
+from captioner.containers import open_container, video_stream
+from captioner.decode import open_video
+from captioner.decode_pyav import Position, open_pyav
+from captioner.video import MAX_SOURCE_FRAMES, Frame, UnreadableVideoError, Video, VideoInfo
 from curation.cuts import LATENCY
 from curation.history import HISTORY
 from curation.scan import Scan, ScanConfig, Shot, Transition

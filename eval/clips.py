@@ -29,8 +29,9 @@ from scenedetect import FrameTimecode
 from scenedetect.common import Timecode
 from scenedetect.output import split_video_ffmpeg
 
-from captioner.decode import UnreadableVideoError, open_pyav
+from captioner.decode_pyav import open_pyav
 from captioner.frames import one_thread
+from captioner.video import UnreadableVideoError
 from curation.clips import ClipConfig, ClipRange, write_clips
 from curation.scan import Shot, scan
 from eval.edits import render

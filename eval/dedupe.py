@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from captioner.decode import UnreadableVideoError, open_video, read_clip
+from captioner.decode import open_video, read_clip
 from captioner.frames import FrameBatch, one_thread
+from captioner.video import UnreadableVideoError
 from curation.dedupe import Clips, dedupe
 from curation.measure import embedding
 from curation.scan import ScanConfig, scan

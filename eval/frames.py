@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioner.decode import UnreadableVideoError, open_video
+from captioner.decode import open_video
 from captioner.frames import ClipSampler, FrameBatch
+from captioner.video import UnreadableVideoError
 from curation.output import Output
 from curation.rows import preview
 from eval.predictions import Paired

@@ -12,7 +12,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from captioner.decode import UnreadableVideoError, open_container, video_stream
+from captioner.containers import open_container, video_stream
+from captioner.video import UnreadableVideoError
 from eval.review_clips import ReviewClip
 
 MAX_SECONDS = 60.0

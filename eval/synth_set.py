@@ -28,8 +28,9 @@ import cv2
 import numpy as np
 import typer
 
-from captioner.decode import UnreadableVideoError, open_video, read_clip
+from captioner.decode import open_video, read_clip
 from captioner.experts.camera import measure_camera
+from captioner.video import UnreadableVideoError
 from eval.camera_text import AXES, CameraMove, read_camera
 from eval.fields import wilson
 from eval.synth import Rgb, still, write_video

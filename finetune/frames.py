@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from captioner.decode import UnreadableVideoError, open_video
+from captioner.decode import open_video
 from captioner.frames import ClipSampler, FrameBatch
 from captioner.handover import PackedVideo, pack, unpack
 from captioner.policies import POLICIES, ModelVideo
+from captioner.video import UnreadableVideoError
 from curation.ledger import replacing
 from finetune.targets import Target
 

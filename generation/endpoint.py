@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captioner.decode import UnreadableVideoError, open_pyav
+from captioner.decode_pyav import open_pyav
 from captioner.engines.server import FIRST_WAIT, LONGEST_WAIT, RETRIED
+from captioner.video import UnreadableVideoError
 from generation.config import GenerationConfig
 from generation.frames import GenerationOptionError
 from generation.model import Condition, Generated, GenerationError, Prompt, Rgb

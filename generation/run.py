@@ -9,7 +9,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from captioner.decode import UnreadableVideoError
+from captioner.video import UnreadableVideoError
 from generation.config import GenerationConfig
 from generation.enhance import Enhancer
 from generation.ledger import Generation, Generations, generation_id

@@ -16,8 +16,9 @@ import av
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from captioner.decode import UnreadableVideoError, open_container, video_stream
+from captioner.containers import open_container, video_stream
 from captioner.schema import ShotCaption
+from captioner.video import UnreadableVideoError
 from curation.dataset import MANIFEST, open_shards, read_manifest, read_shard
 from curation.ledger_columns import read_columns
 from curation.output import Output

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from captioner.decode import VideoInfo
 from captioner.experts.boxes import Box
 from captioner.frames import FrameBatch
+from captioner.video import VideoInfo
 from curation.measure import borders, embedding, motion, overlays, quality, safety
 
 MEASURES_VERSION = "3"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from captioner import decode
-from captioner.decode import UnreadableVideoError, open_video, read_clip
+from captioner.decode import open_video, read_clip
+from captioner.video import UnreadableVideoError, Video
 from eval.synth import still, write_video
 from tests import clips
 
@@ -43,7 +44,7 @@ def test_each_decoder_reads_the_same_pictures(
 
 
 def test_the_next_decoder_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path, threads: int) -> decode.Video:
+    def broken(path: Path, threads: int) -> Video:
         raise UnreadableVideoError("not today")
 
     monkeypatch.setitem(decode._DECODERS, "pyav", broken)
@@ -143,7 +144,7 @@ def test_playlists_are_refused_by_the_demuxer_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where the first bytes look harmless, the list of formats holds."""
-    monkeypatch.setattr(decode, "_is_text", lambda header: False)
+    monkeypatch.setattr(decode, "is_text", lambda header: False)
     for name in ("playlist", "concat", "dash"):
         path, _ = broken_files(tmp_path)[name]
         with pytest.raises(UnreadableVideoError):
@@ -152,14 +153,14 @@ def test_playlists_are_refused_by_the_demuxer_too(
 
 def test_huge_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", [still(0)] * 2)
-    monkeypatch.setattr(decode, "MAX_PIXELS", 640 * 360 - 1)
+    monkeypatch.setattr("captioner.video.MAX_PIXELS", 640 * 360 - 1)
     with pytest.raises(UnreadableVideoError, match="over the limit"):
         open_video(path)
 
 
 def test_endless_files_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", [still(0)] * 10)
-    monkeypatch.setattr(decode, "MAX_SOURCE_FRAMES", 4)
+    monkeypatch.setattr("captioner.video.MAX_SOURCE_FRAMES", 4)
     with open_video(path) as video:
         assert sum(1 for _ in video.frames()) == 4
         assert "limit" in video.warnings[0]

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from captioner import decode
-from captioner.decode import AvFrame, Position, Video, open_pyav, open_video
+from captioner import decode_pyav
+from captioner.decode import open_video
+from captioner.decode_pyav import AvFrame, Position, open_pyav
+from captioner.video import Video
 from curation import clips as module
 from curation.clips import ClipConfig, ClipRange, Written, clip_path, write_clips
 from curation.scan import scan
@@ -121,7 +123,7 @@ def test_shots_of_a_scan_are_written_as_found(tmp_path: Path) -> None:
 
 def test_a_far_clip_is_reached_by_a_seek(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first_seen: list[int] = []
-    frames = decode._pyav_frames
+    frames = decode_pyav._pyav_frames
 
     def watched(*args: object) -> Iterator[AvFrame]:
         decoded = frames(*args)  # type: ignore[arg-type]
@@ -129,7 +131,7 @@ def test_a_far_clip_is_reached_by_a_seek(tmp_path: Path, monkeypatch: pytest.Mon
         first_seen.append(first.index)
         return itertools.chain([first], decoded)
 
-    monkeypatch.setattr(decode, "_pyav_frames", watched)
+    monkeypatch.setattr(decode_pyav, "_pyav_frames", watched)
     place = still(1, 1200, 120)
     source = write_video(tmp_path / "a.mp4", (place[:, i : i + 160] for i in range(900)))
     clips = ranges(source, [(5, 15), (30, 40), (700, 720)])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from captioner import Captioner, FrameBatch
-from captioner.decode import Position
+from captioner.decode_pyav import Position
 from captioner.result import CaptionResult
 from captioner.schema import ShotCaption
 from curation.ledger import Row

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from captioner.decode import UnreadableVideoError, open_video
+from captioner.decode import open_video
 from captioner.frames import MAX_FRAMES
+from captioner.video import UnreadableVideoError
 from curation import scan as scan_module
 from curation.cuts import DETECTORS, LATENCY
 from curation.scan import Scan, ScanConfig, Shot, scan

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from captioner.decode import Position, Video, open_pyav
+from captioner.decode_pyav import Position, open_pyav
+from captioner.video import Video
 from curation import segments as module
 from curation.scan import ScanConfig, Shot, scan
 from curation.segments import (

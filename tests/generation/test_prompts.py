@@ -78,7 +78,7 @@ def test_prompts_are_the_captions_of_each_concept(
 
 
 def read_all(path: Path) -> list[np.ndarray]:
-    from captioner.decode import open_pyav
+    from captioner.decode_pyav import open_pyav
 
     with open_pyav(path) as video:
         return [frame.picture().rgb for frame in video.frames()]

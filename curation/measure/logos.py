@@ -1,0 +1,74 @@
+"""Logos and watermarks: what stays in the corners while the picture moves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from captioner.experts.boxes import Box
+from curation.measure.marks import clusters, count_of, share_of
+from curation.measure.stays import (
+    FROZEN,
+    Stays,
+    Window,
+    can_tell,
+    in_both_ways,
+    partly_at_rest,
+)
+
+MARGIN = 0.012
+"""Logos keep this share of the side off the picture's edges; what is cut by them does not."""
+
+LOGOS = 3
+"""At most: more are a part of a scene at rest."""
+
+HALF = 0.45
+"""Share of the windows that must show an edge in its place."""
+
+FAINT_SHARE, FAINT_MARKS, SURE_MOTION = 0.35, 250, 0.95
+"""Share of the edges of a faint logo that stay, and their number, at least, where nearly all of
+the picture (the third) moves: the scene shows through it, and its edges are counted as well."""
+
+CORNER = 0.28
+"""Share of each side that a corner spans: logos were 3 to 20 % from the edges. (SkyReels-V2 gives
+its model 15 %, which cuts wide logos in two.)"""
+
+
+def find_logos(windows: list[Window], stays: Stays, inside: Box) -> list[tuple[Box, float]] | None:
+    """What stays in the corners while the picture moves, with a score each; None where it does
+    not move, since then nobody can tell."""
+    if not can_tell(windows, stays):
+        return None
+    if partly_at_rest(stays):
+        return []
+    # What is plain in half of the windows stays as well, though its edges come and go with what is
+    # behind it.
+    fixed = stays.fixed | (np.mean([window.frozen for window in windows], axis=0) >= HALF)
+    found = []
+    for box, marks in clusters(fixed, 0.03):
+        if not _cornered(box, inside) or marks < 40 or _around_still(stays, box):
+            continue
+        dense = share_of(fixed, stays.edges, box)
+        faint = stays.motion >= SURE_MOTION and marks >= FAINT_MARKS and dense >= FAINT_SHARE
+        if (dense >= FROZEN or faint) and in_both_ways(stays, box):
+            found.append((box, min(1.0, marks / 80) * min(1.0, dense / (0.5 if faint else 0.7))))
+    return found if len(found) <= LOGOS else []
+
+
+def _cornered(box: Box, inside: Box) -> bool:
+    """Whether a box lies in a corner of the picture and keeps off its edges."""
+    width, height = max(inside.width, 1e-6), max(inside.height, 1e-6)
+    left, right = (box.left - inside.left) / width, (inside.right - box.right) / width
+    top, bottom = (box.top - inside.top) / height, (inside.bottom - box.bottom) / height
+    x, y = (left + 1 - right) / 2, (top + 1 - bottom) / 2
+    cornered = min(x, 1 - x) <= CORNER and min(y, 1 - y) <= CORNER
+    return cornered and min(left, right, top, bottom) >= MARGIN
+
+
+def _around_still(stays: Stays, box: Box) -> bool:
+    """Whether the edges around a box stay as well: then the box is part of a scene at rest."""
+    outer = Box(
+        box.left - box.width, box.top - box.height, box.right + box.width, box.bottom + box.height
+    ).clipped()
+    around = count_of(stays.edges, outer) - count_of(stays.edges, box)
+    still = count_of(stays.fixed, outer) - count_of(stays.fixed, box)
+    return around >= 20 and still > 0.4 * around
