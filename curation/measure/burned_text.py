@@ -71,10 +71,10 @@ def text_lines(windows: list[Window], stays: Stays, inside: Box) -> list[Line]:
     """The lines of text, burned-in ones first; a line is listed once."""
     lines: list[Line] = []
     likely = [_like_text(window) for window in windows]
-    passing = [_like_text(window, passing=True) for window in windows]
-    best = _best(likely, READ)
-    looks = [(windows[i], likely[i]) for i in best]
-    looks += [(windows[i], passing[i]) for i in _best(passing, 0 if best else 1)]
+    looks = [(windows[i], likely[i]) for i in _best(likely, READ)]
+    if not looks:
+        passing = [_like_text(window, passing=True) for window in windows]
+        looks = [(windows[i], passing[i]) for i in _best(passing, 1)]
     for window, boxes in looks:
         legible = _legible(window.picture.rgb, _region(boxes))
         if not legible:

@@ -29,18 +29,17 @@ def find_mosaic(grey: Plane, inside: Box) -> float:
     if min(part.shape) < 64:
         return 0.0
     across = np.asarray(cv2.absdiff(part[:, 1:], part[:, :-1])[:-1], np.uint8)
-    down = np.asarray(cv2.absdiff(part[1:], part[:-1])[:, :-1].T, np.uint8)
-    return max(_in_blocks(across, np.ascontiguousarray(down), block) for block in BLOCKS)
+    down = np.ascontiguousarray(cv2.absdiff(part[1:], part[:-1])[:, :-1].T, np.uint8)
+    return max(_in_blocks(across, down, block) for block in BLOCKS)
 
 
 def _in_blocks(across: Plane, down: Plane, block: int) -> float:
     """How surely some squares of 3 x 3 blocks are a mosaic, from the steps across and, turned,
     down."""
-    combs = [
-        _comb(_profiles(across, 3 * block), block),
-        _comb(_profiles(down, 3 * block).transpose(1, 0, 2), block),
-    ]
-    strength, on_grid = np.minimum(combs[0][0], combs[1][0]), combs[0][1] & combs[1][1]
+    tile = 3 * block
+    both = np.stack([_profiles(across, tile), _profiles(down, tile).transpose(1, 0, 2)])
+    teeth, aligned = _comb(both, block)
+    strength, on_grid = teeth.min(0), aligned.all(0)
     hits = int((strength >= np.where(on_grid, CODEC_TEETH, TEETH)).sum())
     # One square may be chance; two are not.
     return min(1.0, hits / 2)
@@ -57,14 +56,13 @@ def _profiles(steps: Plane, tile: int) -> Float:
 
 
 def _comb(profiles: Float, block: int) -> tuple[Float, Bool]:
-    """(rows, columns) each: the mean of a tile's three teeth, 0 where one of them is low or
-    something between them is high; and whether they lie on the grid of codecs."""
-    rows, columns, tile = profiles.shape
-    folded = profiles.reshape(rows, columns, 3, block)
-    phase = folded.sum(2).argmax(2)
-    index = np.broadcast_to(phase[:, :, None, None], (rows, columns, 3, 1))
-    teeth = np.take_along_axis(folded, index, 3)[..., 0]
-    rest = (profiles.sum(2) - teeth.sum(2)) / (tile - 3)
-    sound = (teeth.min(2, initial=255.0) > TOOTH) & (rest < BETWEEN)
+    """From (..., tile), (...) each: the mean of a tile's three teeth, 0 where one of them is low
+    or something between them is high; and whether they lie on the grid of codecs."""
+    folded = profiles.reshape(*profiles.shape[:-1], 3, block)
+    phase = folded.sum(-2).argmax(-1)
+    index = np.broadcast_to(phase[..., None, None], (*folded.shape[:-1], 1))
+    teeth = np.take_along_axis(folded, index, -1)[..., 0]
+    rest = (profiles.sum(-1) - teeth.sum(-1)) / (3 * block - 3)
+    sound = (teeth.min(-1, initial=255.0) > TOOTH) & (rest < BETWEEN)
     on_grid = (block % CODEC_GRID == 0) & ((phase + 1) % CODEC_GRID == 0)
-    return np.where(sound, teeth.mean(2), np.float32(0)), np.asarray(on_grid, np.bool_)
+    return np.where(sound, teeth.mean(-1), np.float32(0)), np.asarray(on_grid, np.bool_)
