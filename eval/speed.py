@@ -142,11 +142,13 @@ def _scenedetect(file: Path) -> list[str]:
     return [str(command), "-i", str(file), "-q", "detect-adaptive"]
 
 
-def curation_pass(file: Path, runs: int, table: Table) -> None:
+def curation_pass(file: Path, runs: int, table: Table, beside_tools: bool) -> None:
     """Scan and all measures beside decoding alone, and beside three tools with a decode each."""
     ours, decoding, ratio = compare(_ours(_CURATE, file), _ffmpeg(file), runs)
     _add(table, "curation pass", file, ours, f"{ratio:.2f}")
     _add(table, "ffmpeg -an -f null -", file, decoding, "")
+    if not beside_tools:
+        return
     tools = {
         "scenedetect detect-adaptive": _scenedetect(file),
         "Farneback, 2 fps": _ours(_FARNEBACK, file),
@@ -168,6 +170,9 @@ def main(
     curation: Annotated[
         bool, typer.Option("--curation", help="Measure the whole curation pass instead.")
     ] = False,
+    tools: Annotated[
+        bool, typer.Option(help="With --curation: measure the separate tools, a minute for 10 s.")
+    ] = True,
 ) -> None:
     """Measure scan and caption beside their peers, or the curation pass beside its own."""
     table = Table()
@@ -176,7 +181,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         for file in files or rendered(Path(folder), seconds):
             if curation:
-                curation_pass(file, runs, table)
+                curation_pass(file, runs, table, tools)
                 continue
             peers = {"scenedetect detect-adaptive": _scenedetect(file)}
             if shutil.which("ffmpeg"):
