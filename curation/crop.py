@@ -85,17 +85,20 @@ def largest_rectangle(mask: NDArray[np.bool_]) -> Rectangle:
     A monotonic stack over the heights of each row's columns: every cell is pushed and popped once.
     """
     height, width = mask.shape
-    return _largest(mask, np.arange(width + 1), np.arange(height + 1))
+    return _largest(mask.tolist(), range(width + 1), range(height + 1))
 
 
-def _largest(mask: NDArray[np.bool_], xs: NDArray[np.int64], ys: NDArray[np.int64]) -> Rectangle:
-    """The same where column i reaches from xs[i] to xs[i + 1], row j from ys[j] to ys[j + 1]."""
+def _largest(mask: Sequence[Sequence[bool]], xs: Sequence[int], ys: Sequence[int]) -> Rectangle:
+    """The same where column i reaches from xs[i] to xs[i + 1], row j from ys[j] to ys[j + 1].
+
+    Of plain lists: masks of boxes have a few cells, over which arrays would cost ten times more.
+    """
     best: Rectangle = (0, 0, 0, 0)
-    top = np.full(mask.shape[1], int(ys[0]))
-    for row, bottom in enumerate(ys[1:].tolist()):
-        top[~mask[row]] = bottom
+    tops = [ys[0]] * (len(xs) - 1)
+    for row, bottom in zip(mask, ys[1:]):
+        tops = [top if clean else bottom for clean, top in zip(row, tops)]
         stack: list[tuple[int, int]] = []  # left edge and height, heights rising
-        for right, high in zip(xs.tolist(), [*(bottom - top).tolist(), 0]):
+        for right, high in zip(xs, [*(bottom - top for top in tops), 0]):
             left = right
             while stack and stack[-1][1] >= high:
                 left, tall = stack.pop()
@@ -110,17 +113,19 @@ def _largest_clean(
 ) -> Rectangle:
     """The largest rectangle by edges (left, top, right, bottom); only their edges can bound it, so
     the mask has a cell between each two of them."""
+    if not over:
+        return inside[0], inside[1], inside[2] - inside[0], inside[3] - inside[1]
     xs = _edges(inside[0], inside[2], [x for one in over for x in (one[0], one[2])])
     ys = _edges(inside[1], inside[3], [y for one in over for y in (one[1], one[3])])
-    clean = np.ones((len(ys) - 1, len(xs) - 1), np.bool_)
-    for left, top, right, bottom in over:
-        rows = slice(*np.searchsorted(ys, [top, bottom]))
-        clean[rows, slice(*np.searchsorted(xs, [left, right]))] = False
-    return _largest(clean, xs, ys)
+    mask = [
+        [not any(a <= x < c and b <= y < d for a, b, c, d in over) for x in xs[:-1]]
+        for y in ys[:-1]
+    ]
+    return _largest(mask, xs, ys)
 
 
-def _edges(low: int, high: int, between: Sequence[int]) -> NDArray[np.int64]:
-    return np.unique(np.clip(np.array([low, high, *between], np.int64), low, high))
+def _edges(low: int, high: int, between: Sequence[int]) -> list[int]:
+    return sorted({low, high, *(min(max(one, low), high) for one in between)})
 
 
 def _trimmed(rectangle: Rectangle, like: tuple[int, int], tolerance: float) -> Rectangle:

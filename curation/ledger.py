@@ -25,6 +25,11 @@ from curation.measure.embedding import DIMENSIONS
 SCHEMA_VERSION = "5"
 
 
+LAYOUT: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
+"""How pyarrow writes a part. Dictionaries cost more time than all the rest, and for a few hundred
+rows, mostly numbers, more space than they save."""
+
+
 class SourceOfField(BaseModel):
     """What saw a field of the caption, and how sure it was."""
 
@@ -237,7 +242,7 @@ class Ledger:
         )
         path = self.part(source_key)
         with replacing(path) as part:
-            pq.write_table(table, part, compression="zstd")
+            pq.write_table(table, part, **LAYOUT)
         return path
 
     def read(self, path: Path) -> list[Row]:

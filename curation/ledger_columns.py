@@ -15,13 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from captioner.files import first_line
-from curation.ledger import replacing
+from curation.ledger import LAYOUT, replacing
 from curation.rule_columns import HELD_IN, named_columns, whole
 
 T = TypeVar("T")
-
-_LARGE = 1 << 20
-"""Bytes of a column chunk: the size at which Parquet writers give a dictionary up."""
 
 
 class LedgerError(Exception):
@@ -86,47 +83,21 @@ def write_columns(parts: Sequence[Part], before: pa.Table, columns: Mapping[str,
 
 
 def _rewrite(path: Path, columns: Mapping[str, pa.Array]) -> None:
-    """Replace columns of a part, keeping its schema, metadata, encodings and compression."""
-    table, layout = _readable(_read_part, path)
+    """Replace columns of a part, keeping its schema and metadata."""
+    table = _readable(_read_columns, path)
     for name, values in columns.items():
         i = table.schema.get_field_index(name)
         table = table.set_column(
             i, table.schema.field(i), pc.cast(values, table.schema.field(i).type)
         )
     with replacing(path) as part:
-        pq.write_table(table, part, **layout)
+        pq.write_table(table, part, **LAYOUT)
 
 
-def _read_columns(path: Path, columns: list[str]) -> pa.Table:
+def _read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
     # Not read_table, which cannot name a leaf below a list.
     with pq.ParquetFile(path) as file:
         return file.read(columns, use_threads=False)
-
-
-def _read_part(path: Path) -> tuple[pa.Table, dict[str, Any]]:
-    """A part, and the arguments that write it with the same encodings and compression."""
-    with pq.ParquetFile(path) as file:
-        table = file.read(use_threads=False)
-        if not file.metadata.num_row_groups:
-            return table, {}
-        group = file.metadata.row_group(0)
-        chunks = [group.column(i) for i in range(group.num_columns)]
-    return table, {
-        "compression": {chunk.path_in_schema: _codec(chunk) for chunk in chunks},
-        "use_dictionary": [chunk.path_in_schema for chunk in chunks if _dictionary(chunk)],
-    }
-
-
-def _codec(chunk: Any) -> str:
-    """The codec of a column chunk; none where a large one saves less than a tenth (embeddings)."""
-    large = chunk.total_uncompressed_size >= _LARGE
-    saves = chunk.total_compressed_size < 0.9 * chunk.total_uncompressed_size
-    return str(chunk.compression) if saves or not large else "NONE"
-
-
-def _dictionary(chunk: Any) -> bool:
-    """Whether a column chunk is worth a dictionary: it had one, and is small because of it."""
-    return bool(chunk.has_dictionary_page and chunk.total_uncompressed_size < _LARGE)
 
 
 def _readable(read: Callable[..., T], path: Path, **options: Any) -> T:
