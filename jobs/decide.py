@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from curation.balance import Balance
     from curation.decide import RuleCount
 
-REPORTED = 50_000
+REPORTED = 10_000
 """Rows of the largest ledger whose report is written anew: it reads all of every row."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
