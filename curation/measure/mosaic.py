@@ -11,7 +11,7 @@ from curation.measure.marks import Bool, Float, Plane, pixels
 BLOCKS = (8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 28, 32)
 """Sides of a mosaic's blocks that are tried, in pixels of the picture as sampled."""
 
-TOOTH, TEETH, BETWEEN = 3.5, 6.0, 1.6
+TOOTH, TEETH, BETWEEN = 2.5, 6.0, 1.8
 """Step between neighbouring blocks of a mosaic, each and on average, at least, and mean step
 inside them at most, in levels."""
 
