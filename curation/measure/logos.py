@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from captioner.experts.boxes import Box
-from curation.measure.marks import clusters, count_of, share_of
+from curation.measure.marks import Bool, clusters, count_of, pixels, share_of
 from curation.measure.stays import (
     FROZEN,
     Stays,
@@ -28,6 +28,9 @@ FAINT_SHARE, FAINT_MARKS, SURE_MOTION = 0.35, 250, 0.95
 """Share of the edges of a faint logo that stay, and their number, at least, where nearly all of
 the picture (the third) moves: the scene shows through it, and its edges are counted as well."""
 
+THIN = 0.25
+"""Share of the marks in a box's full rows, or columns, that one of a logo has at least."""
+
 CORNER = 0.28
 """Share of each side that a corner spans: logos were 3 to 20 % from the edges. (SkyReels-V2 gives
 its model 15 %, which cuts wide logos in two.)"""
@@ -44,14 +47,40 @@ def find_logos(windows: list[Window], stays: Stays, inside: Box) -> list[tuple[B
     # behind it.
     fixed = stays.fixed | (np.mean([window.frozen for window in windows], axis=0) >= HALF)
     found = []
-    for box, marks in clusters(fixed, 0.03):
-        if not _cornered(box, inside) or marks < 40 or _around_still(stays, box):
-            continue
-        dense = share_of(fixed, stays.edges, box)
-        faint = stays.motion >= SURE_MOTION and marks >= FAINT_MARKS and dense >= FAINT_SHARE
-        if (dense >= FROZEN or faint) and in_both_ways(stays, box):
-            found.append((box, min(1.0, marks / 80) * min(1.0, dense / (0.5 if faint else 0.7))))
+    for whole, _ in clusters(fixed, 0.03, longest=1.0):
+        for box in (whole, _without_lines(fixed, whole)):
+            score = _score(box, fixed, stays, inside)
+            if score > 0:
+                found.append((box, score))
+                break
     return found if len(found) <= LOGOS else []
+
+
+def _score(box: Box, fixed: Bool, stays: Stays, inside: Box) -> float:
+    """How surely what stays in a box is a logo."""
+    marks = count_of(fixed, box)
+    if not _cornered(box, inside) or marks < 40 or _around_still(stays, box):
+        return 0.0
+    dense = share_of(fixed, stays.edges, box)
+    faint = stays.motion >= SURE_MOTION and marks >= FAINT_MARKS and dense >= FAINT_SHARE
+    if not (dense >= FROZEN or faint) or not in_both_ways(stays, box):
+        return 0.0
+    return min(1.0, marks / 80) * min(1.0, dense / (0.5 if faint else 0.7))
+
+
+def _without_lines(fixed: Bool, box: Box) -> Box:
+    """The box without rows and columns at its ends that hold next to nothing: lines of the scene
+    that run into a logo, often from the picture's edge."""
+    rows, columns = pixels(box, fixed.shape)
+    part = fixed[rows, columns]
+    ends = []
+    for axis, start in ((1, rows.start), (0, columns.start)):
+        marks = part.sum(axis)
+        held = np.flatnonzero(marks >= THIN * np.quantile(marks, 0.9))
+        ends.append((start + int(held[0]), start + int(held[-1]) + 1))
+    (top, bottom), (left, right) = ends
+    height, width = fixed.shape
+    return Box(left / width, top / height, right / width, bottom / height)
 
 
 def _cornered(box: Box, inside: Box) -> bool:

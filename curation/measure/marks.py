@@ -68,9 +68,9 @@ def area(boxes: Iterable[Box]) -> float:
     return float(covered.mean())
 
 
-def clusters(marks: Bool, reach: float) -> list[tuple[Box, int]]:
+def clusters(marks: Bool, reach: float, longest: float = 0.6) -> list[tuple[Box, int]]:
     """Boxes of marks that lie within `reach` (a share of the width) of each other, and the number
-    of marks in each; lines and specks are left out."""
+    of marks in each; lines, specks and what is longer than `longest` of a side are left out."""
     height, width = marks.shape
     size = max(3, round(reach * width))
     speckless = without_specks(marks)
@@ -84,7 +84,7 @@ def clusters(marks: Bool, reach: float) -> list[tuple[Box, int]]:
     inside = np.bincount(labels[speckless > 0], minlength=count)
     found = []
     for label, (x, y, w, h, _) in enumerate(stats.tolist()):
-        if label and min(w, h) >= 0.03 * height and max(w / width, h / height) <= 0.6:
+        if label and min(w, h) >= 0.03 * height and max(w / width, h / height) <= longest:
             box = Box(x / width, y / height, (x + w) / width, (y + h) / height)
             found.append((box, int(inside[label])))
     return found

@@ -28,6 +28,10 @@ ALL_THROUGH = 0.93
 """Share of a fixed sticker's edges that stay all through, not just for a moment; at the centre of a
 zoom the scene nearly stays."""
 
+DENSE, DENSE_LEAPING = 0.66, 0.75
+"""Share of the edges in a sticker's box that stay in a window, at least: the scene shows in the
+corners beside it. A leaping one must be surer, since like things stand side by side in a scene."""
+
 LEAPING = 1.5
 """Factor for the share of the windows that show a leaping sticker."""
 
@@ -47,21 +51,22 @@ def find_sticker(windows: list[Window], stays: Stays, known: list[Box]) -> float
     fixed = leaping = 0
     for i, window in enumerate(moving):
         others = moving[:i] + moving[i + 1 :]
-        boxes = _stuck(window, known)
+        boxes = _stuck(window, known, DENSE)
         fixed += any(_fixed_all_through(stays, window, box) for box in boxes)
+        boxes = _stuck(window, known, DENSE_LEAPING)
         leaping += any(_elsewhere(window, others, box) for box in boxes)
     # A leap inside a window hides the thing from it.
     return max(fixed / len(moving), min(1.0, LEAPING * leaping / len(moving)))
 
 
-def _stuck(window: Window, known: list[Box]) -> list[Box]:
-    """Boxes in which nearly all edges stay while the picture around moves."""
+def _stuck(window: Window, known: list[Box], least: float) -> list[Box]:
+    """Boxes of whose edges at least a share stays while the picture around moves."""
     low, high = STICKER
     found = []
     for box, marks in clusters(window.frozen, 0.02):
         sides = sorted((box.width * window.plane.shape[1] / window.plane.shape[0], box.height))
         sized = low <= sides[0] and sides[1] <= min(high, 4 * sides[0])
-        dense = share_of(window.frozen, window.edges, box) >= 0.75
+        dense = share_of(window.frozen, window.edges, box) >= least
         free = all(box.common(one) < 0.3 * min(box.area, one.area) for one in known)
         around = around_moves(window.edges, window.frozen, box)
         free = free and in_more_ways(*_gradients(window.plane, box))
