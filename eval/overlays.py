@@ -1,6 +1,6 @@
 """Rendered shots with bars, split screens, text, logos and mosaic, and what the measures find.
 
-`python -m eval.overlays SEED` renders every case a few times as H.264, measures it, applies
+`python -m eval.overlays SEED [EACH]` renders every case a few times as H.264, measures it, applies
 `FIRES` and prints precision and recall a measure, and the errors of the boxes and of the crop.
 Everything is seeded: the same seed gives the same pixels.
 """
@@ -736,4 +736,4 @@ def main(seed: int, each: int = 6) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    main(*map(int, sys.argv[1:3] or ["1000"]))

@@ -29,7 +29,7 @@ FAINT_SHARE, FAINT_MARKS, SURE_MOTION = 0.35, 250, 0.95
 the picture (the third) moves: the scene shows through it, and its edges are counted as well."""
 
 THIN = 0.25
-"""Share of the marks in a box's full rows, or columns, that one of a logo has at least."""
+"""Share of the marks in a box's fullest row, or column, that one of a logo has at least."""
 
 CORNER = 0.28
 """Share of each side that a corner spans: logos were 3 to 20 % from the edges. (SkyReels-V2 gives
@@ -76,7 +76,7 @@ def _without_lines(fixed: Bool, box: Box) -> Box:
     ends = []
     for axis, start in ((1, rows.start), (0, columns.start)):
         marks = part.sum(axis)
-        held = np.flatnonzero(marks >= THIN * np.quantile(marks, 0.9))
+        held = np.flatnonzero(marks >= THIN * marks.max())
         ends.append((start + int(held[0]), start + int(held[-1]) + 1))
     (top, bottom), (left, right) = ends
     height, width = fixed.shape

@@ -56,6 +56,15 @@ def test_a_logo_is_found_where_it_is(case: str) -> None:
     assert covered(rendered.logos[0], found.overlay_logo_boxes) > 0.6
 
 
+@pytest.mark.parametrize("seed", [72_994, 77_979, 80_970])
+def test_a_line_of_the_scene_that_runs_into_a_logo_is_no_part_of_it(seed: int) -> None:
+    """Seeds in which an edge goes from the logo to the edge of the picture."""
+    rendered = DEFECTS["logo"](seed)
+    found = measure(through_codec(rendered), WHOLE)
+    assert "overlay_logo" in fired(found)
+    assert covered(rendered.logos[0], found.overlay_logo_boxes) > 0.6
+
+
 def test_where_nothing_moves_nobody_can_tell_a_logo() -> None:
     frame = DEFECTS["logo"](SEED).frames[0]
     found = measure(FrameBatch.from_rgb([frame] * 30, 25.0), WHOLE)
@@ -69,6 +78,10 @@ def test_stickers_and_mosaic_are_found(case: str) -> None:
     rendered = DEFECTS[case](SEED)
     found = fired(measured(rendered))
     assert rendered.has <= found <= rendered.has | rendered.may
+
+
+def test_a_sticker_is_found_though_the_scene_shows_in_its_corners() -> None:
+    assert "overlay_sticker" in fired(measure(through_codec(DEFECTS["sticker"](89_943)), WHOLE))
 
 
 @pytest.mark.parametrize("case", ["plain", "dark", "columns", "horizon", "facade"])
