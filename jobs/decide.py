@@ -90,7 +90,8 @@ def decide(
             verdict = judge(before, chosen)
             columns = verdict.columns
             rewritten = 0 if dry_run else write_columns(parts, before, columns)
-            if rewritten and len(before) <= REPORTED:
+            reported = len(before) <= REPORTED
+            if rewritten and reported:
                 write_curation_report(out.rows(), verdict, chosen, out, out.report)
             if not dry_run:
                 mirror.push()
@@ -116,6 +117,7 @@ def decide(
         "concepts": _concepts(verdict.balance),
         "dry_run": dry_run,
         "parts_rewritten": rewritten,
+        "report_rewritten": bool(rewritten and reported),
         "wall_seconds": round(time.monotonic() - started, 3),
     }
     if options.as_table(table):
@@ -166,6 +168,8 @@ def _print_table(counts: list[RuleCount], facts: dict[str, Any]) -> None:
         f"{facts['dropped_to_kept']:,} are now kept"
         + (" (nothing was written)" if facts["dry_run"] else "")
     )
+    if facts["parts_rewritten"] and not facts["report_rewritten"]:
+        typer.echo(f"report.html was left as it was: over {REPORTED:,} rows; jobs.curate writes it")
 
 
 def _fail(message: str) -> NoReturn:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+import jobs.decide
 from curation.ledger import Fact, Ledger, Row
 from curation.output import Output
 from curation.storage import Mirror
@@ -75,6 +77,7 @@ def test_thresholds_are_changed_without_the_videos(out: Path) -> None:
     assert (facts["kept_to_dropped"], facts["dropped_to_kept"]) == (6, 0)
     assert facts["hours_kept"] == pytest.approx(15 / 3600, abs=1e-4)
     assert facts["parts_rewritten"] == 3
+    assert facts["report_rewritten"]
     assert "at most 10 s" in (out / "report.html").read_text()
     assert facts["rules"][0] | {"hours": 0, "hours_alone": 0} == {
         "rule": "duration",
@@ -93,6 +96,17 @@ def test_thresholds_are_changed_without_the_videos(out: Path) -> None:
 
     same = run(out, "--preset", preset(out, "duration: {min: 2 s, max: 20 s}"))
     assert json.loads(same.stdout)["parts_rewritten"] == 0
+
+
+def test_a_large_ledgers_report_is_left_and_that_is_said(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.decide, "REPORTED", 3)
+    chosen = str(preset(out, "duration: {max: 10 s}"))
+    done = CliRunner().invoke(jobs.decide.app, [str(out), "--preset", chosen, "--table"])
+    assert done.exit_code == 0, done.output
+    assert "report.html was left as it was: over 3 rows" in done.output
+    assert not (out / "report.html").exists()
 
 
 def test_a_ledger_in_a_bucket_is_decided_anew(out: Path, s3: Any, tmp_path: Path) -> None:
