@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scenedetect import (
-    AdaptiveDetector,
     ContentDetector,
     FrameTimecode,
     HashDetector,
@@ -29,6 +28,7 @@ from scenedetect import (
     ThresholdDetector,
 )
 
+from curation.adaptive import Adaptive
 from curation.dissolves import Dissolves
 from curation.history import HISTORY, UNEXPLAINED, History, distance
 from curation.looks import Look, explained
@@ -68,7 +68,7 @@ class Boundary:
 
 
 DETECTORS: dict[str, Callable[[], SceneDetector]] = {
-    "adaptive": lambda: AdaptiveDetector(1.6, min_scene_len=1, min_content_val=1.5),
+    "adaptive": lambda: Adaptive(1.6, min_scene_len=1, min_content_val=1.5),
     "content": lambda: ContentDetector(min_scene_len=1),
     "hash": lambda: HashDetector(min_scene_len=1),
     "histogram": lambda: HistogramDetector(min_scene_len=1),
@@ -109,7 +109,7 @@ class CutFinder:
 
     def __init__(self, detector: str, fps: float) -> None:
         self._detector = DETECTORS[detector]()
-        self._fps = fps
+        self._clock = FrameTimecode(0, fps)
         self._past = History()
         self._dissolves = Dissolves(self._past)
         self._fed = 0
@@ -160,7 +160,7 @@ class CutFinder:
         return found + self._fades(over=True)
 
     def _propose(self, bgr: NDArray[np.uint8]) -> None:
-        code = FrameTimecode(self._fed, self._fps)
+        code = FrameTimecode(self._fed, self._clock)
         self._fed += 1
         for cut in self._detector.process_frame(code, bgr):
             self._proposed.append(cut.frame_num - _PADDING)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.history import HISTORY, UNEXPLAINED, History, distance
-from curation.looks import Look, explained, mixture, travel
+from curation.looks import Float, Look, explained, mixture, travel
 
 Span = tuple[int, int]
 
@@ -70,14 +70,19 @@ class Dissolves:
             return None
         self._next_check = now + 2
         spans = SPANS[: np.searchsorted(SPANS, (now - past.oldest) // 2, side="right")]
-        first, middle = past.tiny(now - 2 * spans), past.tiny(now - spans)
-        apart = past.tiny(np.array([now])) - first
-        off = middle - first - apart / 2
-        change, rest = (np.einsum("ij,ij->i", x, x) / Look.TINY for x in (apart, off))
-        fits = np.flatnonzero((change > CHANGE**2) & (rest < OFF_MEAN**2 * change))
-        if not len(fits):
+        first = past.tiny(now - 2 * spans)
+        apart = past.tiny(now) - first
+        change = _mean_square(apart)
+        # Where the picture has hardly changed there is no need to look at what lies between.
+        changed = change > CHANGE**2
+        if not changed.any():
             return None
-        span = int(spans[fits[np.argmax(change[fits])]])
+        spans, first, apart, change = (x[changed] for x in (spans, first, apart, change))
+        rest = _mean_square(past.tiny(now - spans) - first - apart / 2)
+        fits = rest < OFF_MEAN**2 * change
+        if not fits.any():
+            return None
+        span = int(spans[fits][np.argmax(change[fits])])
         old, mid, new = (past.look(now - span * i) for i in (2, 1, 0))
         if 2 * mid.contrast > LESS * (old.contrast + new.contrast):
             return None
@@ -136,3 +141,7 @@ class Dissolves:
             return False
         middle = past.look((start + end - 1) // 2)
         return mixture(middle, old, new)
+
+
+def _mean_square(rows: Float) -> Float:
+    return np.asarray(np.einsum("ij,ij->i", rows, rows) / Look.TINY, np.float32)

@@ -49,8 +49,8 @@ class History:
         """A remembered frame by its number."""
         return self._looks[index - self.next]
 
-    def tiny(self, indices: NDArray[np.int_]) -> Float:
-        """(N, 576) float32: `Look.tiny` of remembered frames."""
+    def tiny(self, indices: NDArray[np.int_] | int) -> Float:
+        """(N, 576) float32: `Look.tiny` of remembered frames; (576,) of a single one."""
         return self._tiny[indices % HISTORY]
 
     @property

@@ -30,7 +30,9 @@ Detail = tuple[Float, Float, NDArray[np.uint8]]
 """The locally normalised picture, its local deviation, and the former as 8-bit for the flow;
 (72, 128) each."""
 
-_X, _Y = np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32))
+_GRID = np.stack(
+    np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32)), axis=-1
+)
 
 
 class Look:
@@ -100,12 +102,12 @@ def _bars(tiny: NDArray[np.uint8]) -> tuple[int, int]:
     """Rows at the top and bottom, and columns at the sides, of an (18, 32) picture that are black
     bars or touch one."""
     found = []
-    for axis, length in ((1, 18), (0, 32)):
-        lit = tiny.max(axis=axis) > _BLACK
-        if lit[0] or lit[-1]:
+    for lines in (tiny, tiny.T):
+        if max(lines[0].tobytes()) > _BLACK or max(lines[-1].tobytes()) > _BLACK:
             found.append(0)
             continue
-        at = np.flatnonzero(lit)
+        length = len(lines)
+        at = np.flatnonzero(lines.max(axis=1) > _BLACK)
         before, after = (int(at[0]), length - 1 - int(at[-1])) if len(at) else (0, 0)
         # Bars are alike on both sides; a dark floor below a bright sky is no bar.
         alike = before > 0 and abs(before - after) <= 1 and len(at) > length // 3
@@ -147,14 +149,10 @@ def explained(before: Look, after: Look, in_place: bool = False) -> float:
     new, new_weight, new_eight = after.detail if alike else after.whole
     moved, weight = old, old_weight
     if not in_place:
-        flow = _flow(new_eight, old_eight)
-        x, y = _X + flow[..., 0], _Y + flow[..., 1]
-        moved, weight = (
-            np.asarray(
-                cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.float32
-            )
-            for plane in (old, old_weight)
-        )
+        source = _GRID + _flow(new_eight, old_eight)
+        both = cv2.merge([old, old_weight])
+        both = cv2.remap(both, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        moved, weight = (np.asarray(plane, np.float32) for plane in cv2.split(both))
 
     mean_old, mean_new = cv2.blur(moved, _WINDOW), cv2.blur(new, _WINDOW)
     covariance = cv2.blur(moved * new, _WINDOW) - mean_old * mean_new

@@ -7,6 +7,7 @@ import pytest
 
 from captioner import decode
 from captioner.decode import open_video, read_clip
+from captioner.decode_pyav import open_pyav
 from captioner.video import UnreadableVideoError, Video
 from eval.synth import still, write_video
 from tests import clips
@@ -205,3 +206,20 @@ def test_pixel_formats(pixels: str, tmp_path: Path) -> None:
             assert rgb[y, x].mean() > 30
         else:
             assert np.abs(rgb[y, x].astype(int) - colours()[y, x]).max() < 12
+
+
+@pytest.mark.parametrize(("width", "height", "least"), [(640, 360, 45), (1920, 1080, 40)])
+def test_pictures_for_looking_at_differ_invisibly_from_exact_ones(
+    width: int, height: int, least: float, tmp_path: Path
+) -> None:
+    place = still(3, width + 60, height)
+    pan = [place[:, 3 * i : 3 * i + width] for i in range(20)]
+    path = write_video(tmp_path / "a.mp4", pan, crf=23)
+    worst, same = 100.0, []
+    with open_pyav(path, 1) as quick, open_pyav(path, 1, exact=True) as exact:
+        for a, b in zip(quick.frames(), exact.frames(), strict=True):
+            error = np.square(a.picture().y.astype(float) - b.picture().y).mean()
+            same.append(error == 0)
+            worst = min(worst, 10 * np.log10(255**2 / max(error, 1e-9)))
+    assert worst > least
+    assert not all(same), "the loop filter was run on every frame"
