@@ -7,7 +7,7 @@ import numpy as np
 
 from curation.measure.bars import Area
 from curation.measure.marks import Plane
-from curation.measure.seams import halved, seam_pixels, steps_across
+from curation.measure.seams import halved, mostly, seam_pixels, steps_across
 
 SOFT, SOFTER = 0.5, 0.9
 """Sharpness of blurred fill over that of the picture, at most; the second where the fill is as
@@ -58,7 +58,7 @@ def _fill(planes: list[Plane]) -> int:
     copied = _copied(planes, depth)
     if beyond > SOFTER * within or copied < (COPY if beyond <= SOFT * within else SURE_COPY):
         return 0
-    seams = seam_pixels([(plane,) for plane in planes])
+    seams = mostly(seam_pixels([(plane,) for plane in planes]))
     either = seams[:, :-1] | seams[:, 1:]
     lengths = [either[:, max(0, x - 2) : x + 1].any(1).mean() for x in (depth, width - depth)]
     return depth if min(lengths) >= FILL_SEAM else 0

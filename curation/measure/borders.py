@@ -6,15 +6,18 @@ eval.overlays` measures them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
-from captioner.frames import FrameBatch, one_thread
+from captioner.frames import FrameBatch, MotionPair, one_thread
 from curation.measure.bars import Area, extremes, inside_bars, inside_frame
 from curation.measure.blurred_fill import inside_fill
+from curation.measure.cameras import long_looks
 from curation.measure.columns import Columns, column
 from curation.measure.picture_in_picture import inset_score
-from curation.measure.seams import Pairs, Planes, Seams, planes_of, seam_pixels
+from curation.measure.seams import Planes, Seams, planes_of, seam_pixels, transposed
 from curation.measure.split_screen import split_score
 
 PICTURES = 10
@@ -71,10 +74,14 @@ def measure(batch: FrameBatch) -> Borders:
         if picture == whole:
             picture = inside_fill(greys)
             filled = 1 - (picture.right - picture.left) * (picture.bottom - picture.top) / high.size
-        pairs = tuple(
-            (picture.scaled(first, high), picture.scaled(second, high))
-            for first, second in ((pair.first, pair.second) for pair in batch.pairs)
-        )
+        pairs = [
+            replace(
+                pair,
+                first=picture.scaled(pair.first, high),
+                second=picture.scaled(pair.second, high),
+            )
+            for pair in batch.pairs
+        ]
         split, inset = _divisions([planes_of(one, picture) for one in pictures], pairs)
     box = [picture.left / width, picture.top / height]
     box += [picture.right / width, picture.bottom / height]
@@ -88,7 +95,9 @@ def measure(batch: FrameBatch) -> Borders:
     )
 
 
-def _divisions(pictures: list[Planes], pairs: Pairs) -> tuple[float | None, float | None]:
+def _divisions(
+    pictures: list[Planes], pairs: list[MotionPair]
+) -> tuple[float | None, float | None]:
     """Scores of a split screen and of an inset; None where nothing moves."""
     small = [planes[0] for planes in pictures]
     if min(small[0].shape) < MIN_SIDE or len(small) < 2:
@@ -97,11 +106,8 @@ def _divisions(pictures: list[Planes], pairs: Pairs) -> tuple[float | None, floa
     active = np.asarray(change > ACTIVE, np.bool_)
     if active.mean() < 0.02:
         return None, None
-    upright = seam_pixels(pictures)
-    turned_planes = [tuple(np.ascontiguousarray(one.T) for one in planes) for planes in pictures]
-    level = seam_pixels(turned_planes).T
-    seams = Seams(upright, level, active)
-    flipped = Seams(level.T, upright.T, active.T)
-    turned = tuple((first.T, second.T) for first, second in pairs)
-    split = max(split_score(seams, pairs), split_score(flipped, turned))
-    return split, inset_score(seams, pairs, turned)
+    turned = [tuple(np.ascontiguousarray(one.T) for one in planes) for planes in pictures]
+    seams = Seams(seam_pixels(pictures), seam_pixels(turned).transpose(0, 2, 1), active)
+    looks = long_looks(pairs)
+    split = max(split_score(seams, looks), split_score(seams.turned(), transposed(looks)))
+    return split, inset_score(seams, [(pair.first, pair.second) for pair in pairs], looks)

@@ -7,14 +7,27 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from captioner.frames import MotionPair
 from curation.measure.marks import Bool, Float, Plane
 from curation.measure.seams import Pairs
 
 MOVED = 0.0008
 """Share of the longer side by which a point must move between neighbours to have moved."""
 
-LK = (11, 11), 2
-"""Window and pyramid levels of the optical flow: enough for moves of a tenth."""
+LOOK = 0.375
+"""Seconds between the two pictures of a look: within an eighth, a slow zoom moves no point by more
+than flow is off. Most points are still in sight."""
+
+LOOKS = 8
+"""Looks taken at most, spread over the clip."""
+
+LK = (11, 11), 3
+"""Window and pyramid levels of the optical flow: enough for moves of a fifth."""
+
+ONE, TWO = 0.27, 0.12
+"""Mean share of the points of one part that follow the motion of the other, from which both are one
+camera's, and up to which they are not: beside a figure that fills a part, some of the scene is
+seen."""
 
 UNMOVED = 0.45
 """Factor of the score where nothing moves but the subjects: two cameras at rest look like one."""
@@ -35,15 +48,27 @@ class Part:
         return np.asarray(((points >= low) & (points <= high)).all(1), np.bool_)
 
 
-def independence(pairs: Pairs, part: Part) -> float:
+def long_looks(pairs: list[MotionPair]) -> Pairs:
+    """Up to `LOOKS` pairs of pictures that are `LOOK` seconds apart, or as near to that as the
+    clip has them."""
+    planes = [(one.start, one.first) for one in pairs] + [(one.end, one.second) for one in pairs]
+    starts = [one for one in pairs if one.start + LOOK <= pairs[-1].end + 0.01] or pairs
+    return [
+        (one.first, min(planes, key=lambda later: abs(later[0] - one.start - LOOK))[1])
+        for one in starts[:: max(1, -(-len(starts) // LOOKS))]
+    ]
+
+
+def independence(looks: Pairs, part: Part) -> float:
     """How surely a part of the picture and the rest of it are moved by two cameras, 0 to 1.
 
-    One affine motion that most points of both follow is one camera's; where neither moves there is
+    The affine motion of most points on one side is followed by those of the scene on the other
+    side where there is one camera, and by none where there are two; where neither moves there is
     no telling, and the score stays under one half.
     """
     shares: list[float] = []
     moves: list[list[float]] = []
-    for first, second in pairs[:: max(1, len(pairs) // 6)][:8]:
+    for first, second in looks:
         found = _flow(first, second)
         if found is None:
             continue
@@ -52,19 +77,26 @@ def independence(pairs: Pairs, part: Part) -> float:
         inside = part.holds(start / scale)
         if min(inside.sum(), (~inside).sum()) < 8:
             continue
-        _, fits = cv2.estimateAffine2D(
-            start, end, method=cv2.RANSAC, maxIters=200,
-            ransacReprojThreshold=0.3 + 0.0005 * float(max(scale)),
-        )  # fmt: skip
-        if fits is None:
-            continue
-        fit = np.asarray(fits[:, 0], np.bool_)
-        shares.append(min(float(fit[inside].mean()), float(fit[~inside].mean())))
+        within = 0.3 + 0.0005 * float(max(scale))
+        sides = ((inside, ~inside), (~inside, inside))
+        shares.append(max(_followed(start, end, *two, within) for two in sides))
         moved = np.abs(end - start).max(1) > MOVED * max(scale)
         moves.append([float(moved[side].mean()) for side in (inside, ~inside)])
     if not shares or np.median(moves, axis=0).max() < 0.7:
         return UNMOVED
-    return float(np.clip((0.55 - np.quantile(shares, 0.85)) / 0.25, 0, 1))
+    return float(np.clip((ONE - np.mean(shares)) / (ONE - TWO), 0, 1))
+
+
+def _followed(start: Float, end: Float, by: Bool, other: Bool, within: float) -> float:
+    """Share of the `other` points (n,) that move as most of the points `by` do, to so many
+    pixels."""
+    motion, _ = cv2.estimateAffine2D(
+        start[by], end[by], method=cv2.RANSAC, maxIters=200, ransacReprojThreshold=within
+    )
+    if motion is None:
+        return 0.0
+    off = start[other] @ motion[:, :2].T + motion[:, 2] - end[other]
+    return float((np.hypot(off[:, 0], off[:, 1]) <= within).mean())
 
 
 def _flow(first: Plane, second: Plane) -> tuple[Float, Float] | None:

@@ -8,7 +8,7 @@ import numpy as np
 from curation.measure.bars import Area
 from curation.measure.cameras import Part, independence
 from curation.measure.marks import Bool
-from curation.measure.seams import Line, Pairs, Seams, apart
+from curation.measure.seams import Line, Pairs, Seams, apart, mostly, transposed
 
 BESIDE = 0.06
 """Width, as a share of the frame, of the band beside an inset that is searched for movement."""
@@ -20,10 +20,12 @@ INSET_SUPPORT = 0.55
 """Share of each side of an inset that must be a seam."""
 
 
-def inset_score(seams: Seams, pairs: Pairs, turned: Pairs) -> float:
+def inset_score(seams: Seams, pairs: Pairs, looks: Pairs) -> float:
     """How surely a rectangle inside the picture is a picture of its own."""
     height, width = seams.active.shape
-    lines = _segments(seams.upright, max(8, round(INSET * height)))
+    upright, level = mostly(seams.upright), mostly(seams.level)
+    lines = _segments(upright, max(8, round(INSET * height)))
+    turned = transposed(pairs)
     best = 0.0
     for i, (a, top_a, bottom_a) in enumerate(lines):
         for b, top_b, bottom_b in lines[i + 1 :]:
@@ -31,13 +33,13 @@ def inset_score(seams: Seams, pairs: Pairs, turned: Pairs) -> float:
             union = max(bottom_a, bottom_b) - min(top_a, top_b)
             if b - a < INSET * width or bottom - top < 0.7 * union:
                 continue
-            score = _rectangle_score(seams, Area(a, top, b, bottom))
+            score = _rectangle_score(upright, level, seams.active, Area(a, top, b, bottom))
             if score > max(best, 0.3):
                 x, y = (a / width, b / width), (top / height, bottom / height)
                 sides = [apart(pairs, Line(at, *y)) for at in x]
                 sides += [apart(turned, Line(at, *x)) for at in y]
                 part = Part(x[0], y[0], x[1], y[1])
-                best = max(best, score * float(np.mean(sides)) * independence(pairs, part))
+                best = max(best, score * float(np.mean(sides)) * independence(looks, part))
     return best
 
 
@@ -56,26 +58,26 @@ def _segments(upright: Bool, least: int) -> list[tuple[int, int, int]]:
     return sorted(sorted(found, key=lambda line: line[1] - line[2])[:24])
 
 
-def _rectangle_score(seams: Seams, area: Area) -> float:
+def _rectangle_score(upright: Bool, level: Bool, active: Bool, area: Area) -> float:
     """The weakest side of a rectangle, times the movement inside and around it."""
-    height, width = seams.active.shape
+    height, width = active.shape
     sides = []
     for x in (area.left, area.right):
-        strip = seams.upright[area.top : area.bottom, max(0, x - 3) : x + 4]
+        strip = upright[area.top : area.bottom, max(0, x - 3) : x + 4]
         sides.append(float(strip.any(1).mean()))
     for y in (area.top, area.bottom):
         # Ends of upright lines are blunt.
-        strips = seams.level[max(0, y - 6) : y + 7, area.left + 2 : area.right - 1]
+        strips = level[max(0, y - 6) : y + 7, area.left + 2 : area.right - 1]
         sides.append(float(_best_line(strips)))
     if min(sides) < INSET_SUPPORT:
         return 0.0
-    inside = float(_active_in(seams.active, area).mean())
+    inside = float(_active_in(active, area).mean())
     band = max(4, round(BESIDE * width))
     outer = Area(
         max(0, area.left - band), max(0, area.top - band),
         min(width, area.right + band), min(height, area.bottom + band),
     )  # fmt: skip
-    ring = _active_in(seams.active, outer)
+    ring = _active_in(active, outer)
     around = (float(ring.sum()) - inside * (area.right - area.left) * (area.bottom - area.top)) / (
         ring.size - (area.right - area.left) * (area.bottom - area.top)
     )

@@ -31,8 +31,8 @@ TOGETHER = 0.35
 Planes = tuple[Plane, ...]
 """Grey, U and V (h, w) of one picture."""
 
-Pairs = tuple[tuple[Plane, Plane], ...]
-"""Pairs of neighbouring pictures (h, w), turned with the seams."""
+Pairs = list[tuple[Plane, Plane]]
+"""Pairs of pictures (h, w) a moment apart, turned with the seams."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Seams:
-    """`upright` marks pixels (h, w) of upright seams, `level` those of level ones; a seam at column
-    x lies between x and x + 1. `active` marks what changes over time."""
+    """`upright` marks pixels (pictures, h, w) of upright seams, `level` those of level ones; a seam
+    at column x lies between x and x + 1. `active` (h, w) marks what changes over time."""
 
     upright: Bool
     level: Bool
     active: Bool
+
+    def turned(self) -> Seams:
+        """The same with rows for columns."""
+        upright, level = self.level.transpose(0, 2, 1), self.upright.transpose(0, 2, 1)
+        return Seams(upright, level, self.active.T)
 
 
 def halved(grey: Plane) -> Plane:
@@ -79,15 +84,25 @@ def planes_of(picture: Picture, area: Area) -> Planes:
 
 
 def seam_pixels(pictures: list[Planes]) -> Bool:
-    """(h, w): where the step to the right mostly stands out from its neighbours."""
-    seen = np.zeros(pictures[0][0].shape, np.uint8)
-    for planes in pictures:
+    """(pictures, h, w): where the step to the right stands out from its neighbours."""
+    seen = np.zeros((len(pictures), *pictures[0][0].shape), np.bool_)
+    for marks, planes in zip(seen, pictures):
         steps = np.maximum.reduce([steps_across(plane) for plane in planes])
         wide = cv2.boxFilter(steps, cv2.CV_32F, (15, 1), normalize=False)
         near = cv2.boxFilter(steps, cv2.CV_32F, (3, 1), normalize=False)
         around = cv2.subtract(wide, near)
-        seen += steps > cv2.addWeighted(around, STEP / 12, around, 0, STEP_FLOOR)
-    return seen >= max(2, OFTEN * len(pictures))
+        marks[:] = steps > cv2.addWeighted(around, STEP / 12, around, 0, STEP_FLOOR)
+    return seen
+
+
+def mostly(marks: Bool) -> Bool:
+    """(h, w): what is marked in most of (pictures, h, w)."""
+    return np.asarray(marks.sum(0, dtype=np.uint8) >= max(2, OFTEN * len(marks)), np.bool_)
+
+
+def transposed(pairs: Pairs) -> Pairs:
+    """The same with rows for columns."""
+    return [(first.T, second.T) for first, second in pairs]
 
 
 def apart(pairs: Pairs, line: Line) -> float:
