@@ -24,12 +24,14 @@ LOGOS = 3
 HALF = 0.45
 """Share of the windows that must show an edge in its place."""
 
-FAINT_SHARE, FAINT_MARKS, SURE_MOTION = 0.35, 250, 0.95
-"""Share of the edges of a faint logo that stay, and their number, at least, where nearly all of
-the picture (the third) moves: the scene shows through it, and its edges are counted as well."""
+FAINT_SHARE, FAINT_MARKS, STILL_AROUND = 0.33, 250, 0.015
+"""Share of the edges of a faint logo that stay, and their number, at least, where no more than a
+share (the third) of those around it do: the scene shows through it, and its edges are counted as
+well."""
 
-THIN = 0.25
-"""Share of the marks in a box's fullest row, or column, that one of a logo has at least."""
+THIN = 0.2, 0.15, 0.25
+"""Shares of the marks in a box's fullest row, or column, that one of a logo has at least; the first
+that makes a logo of it is taken."""
 
 CORNER = 0.28
 """Share of each side that a corner spans: logos were 3 to 20 % from the edges. (SkyReels-V2 gives
@@ -41,14 +43,15 @@ def find_logos(windows: list[Window], stays: Stays, inside: Box) -> list[tuple[B
     not move, since then nobody can tell."""
     if not can_tell(windows, stays):
         return None
-    if partly_at_rest(stays):
+    if partly_at_rest(stays, lines=False):
         return []
     # What is plain in half of the windows stays as well, though its edges come and go with what is
     # behind it.
     fixed = stays.fixed | (np.mean([window.frozen for window in windows], axis=0) >= HALF)
     found = []
     for whole, _ in clusters(fixed, 0.03, longest=1.0):
-        for box in (whole, _without_lines(fixed, whole)):
+        for thin in THIN:
+            box = _without_lines(fixed, whole, thin)
             score = _score(box, fixed, stays, inside)
             if score > 0:
                 found.append((box, score))
@@ -59,16 +62,20 @@ def find_logos(windows: list[Window], stays: Stays, inside: Box) -> list[tuple[B
 def _score(box: Box, fixed: Bool, stays: Stays, inside: Box) -> float:
     """How surely what stays in a box is a logo."""
     marks = count_of(fixed, box)
-    if not _cornered(box, inside) or marks < 40 or _around_still(stays, box):
+    if not _cornered(box, inside) or marks < 40:
+        return 0.0
+    around, still = _around(stays, box)
+    if around >= 20 and still > 0.4:
         return 0.0
     dense = share_of(fixed, stays.edges, box)
-    faint = stays.motion >= SURE_MOTION and marks >= FAINT_MARKS and dense >= FAINT_SHARE
+    sure = around >= FAINT_MARKS and still <= STILL_AROUND
+    faint = sure and marks >= FAINT_MARKS and dense >= FAINT_SHARE
     if not (dense >= FROZEN or faint) or not in_both_ways(stays, box):
         return 0.0
     return min(1.0, marks / 80) * min(1.0, dense / (0.5 if faint else 0.7))
 
 
-def _without_lines(fixed: Bool, box: Box) -> Box:
+def _without_lines(fixed: Bool, box: Box, thin: float) -> Box:
     """The box without rows and columns at its ends that hold next to nothing: lines of the scene
     that run into a logo, often from the picture's edge."""
     rows, columns = pixels(box, fixed.shape)
@@ -76,7 +83,7 @@ def _without_lines(fixed: Bool, box: Box) -> Box:
     ends = []
     for axis, start in ((1, rows.start), (0, columns.start)):
         marks = part.sum(axis)
-        held = np.flatnonzero(marks >= THIN * marks.max())
+        held = np.flatnonzero(marks >= thin * marks.max())
         ends.append((start + int(held[0]), start + int(held[-1]) + 1))
     (top, bottom), (left, right) = ends
     height, width = fixed.shape
@@ -93,11 +100,12 @@ def _cornered(box: Box, inside: Box) -> bool:
     return cornered and min(left, right, top, bottom) >= MARGIN
 
 
-def _around_still(stays: Stays, box: Box) -> bool:
-    """Whether the edges around a box stay as well: then the box is part of a scene at rest."""
+def _around(stays: Stays, box: Box) -> tuple[int, float]:
+    """The number of edges around a box, and the share of them that stays as well: then the box is
+    part of a scene at rest."""
     outer = Box(
         box.left - box.width, box.top - box.height, box.right + box.width, box.bottom + box.height
     ).clipped()
     around = count_of(stays.edges, outer) - count_of(stays.edges, box)
     still = count_of(stays.fixed, outer) - count_of(stays.fixed, box)
-    return around >= 20 and still > 0.4 * around
+    return around, still / max(1, around)

@@ -190,11 +190,13 @@ def can_tell(windows: list[Window], stays: Stays) -> bool:
     return stays.motion >= ENOUGH[0] and typical >= ENOUGH[1]
 
 
-def partly_at_rest(stays: Stays) -> bool:
-    """Whether so much stays that it is a part of the scene."""
+def partly_at_rest(stays: Stays, lines: bool = True) -> bool:
+    """Whether so much stays that it is a part of the scene; `lines` says whether what has edges in
+    one direction only counts, as lines along the camera's path do."""
     things = [box for box, _ in clusters(stays.fixed, 0.03)]
-    dense = sum(share_of(stays.fixed, stays.edges, box) >= FROZEN for box in things)
-    return dense > THINGS or max((box.area for box in things), default=0.0) > AT_REST
+    dense = [box for box in things if share_of(stays.fixed, stays.edges, box) >= FROZEN]
+    count = sum(lines or in_both_ways(stays, box) for box in dense)
+    return count > THINGS or max((box.area for box in things), default=0.0) > AT_REST
 
 
 def in_both_ways(stays: Stays, box: Box) -> bool:

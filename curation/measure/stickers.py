@@ -7,6 +7,7 @@ import numpy as np
 
 from captioner.experts.boxes import Box
 from curation.measure.marks import (
+    Bool,
     Float,
     Plane,
     clusters,
@@ -25,12 +26,19 @@ from curation.measure.stays import (
 )
 
 ALL_THROUGH = 0.93
-"""Share of a fixed sticker's edges that stay all through, not just for a moment; at the centre of a
-zoom the scene nearly stays."""
+"""Share of a fixed sticker's edges that stay all through, not just for a moment."""
 
 DENSE, DENSE_LEAPING = 0.66, 0.75
 """Share of the edges in a sticker's box that stay in a window, at least: the scene shows in the
 corners beside it. A leaping one must be surer, since like things stand side by side in a scene."""
+
+SAME, MOSTLY = 16, 0.57
+"""Levels that a pixel of a fixed sticker may differ by between windows, and the share of those that
+must not: at the centre of a zoom the scene creeps."""
+
+ALIKE, DENSE_THERE = 0.75, 0.5
+"""Correlation of a leaping sticker with what is elsewhere in another window, and the share of the
+edges that stay there, at least: like edges of the scene do not."""
 
 LEAPING = 1.5
 """Factor for the share of the windows that show a leaping sticker."""
@@ -48,11 +56,13 @@ def find_sticker(windows: list[Window], stays: Stays, known: list[Box]) -> float
     if partly_at_rest(stays):
         return 0.0
     moving = [window for window in windows if window.moving]
+    planes = np.stack([window.plane for window in windows])
+    same = planes.max(0) - planes.min(0) <= SAME
     fixed = leaping = 0
     for i, window in enumerate(moving):
         others = moving[:i] + moving[i + 1 :]
         boxes = _stuck(window, known, DENSE)
-        fixed += any(_fixed_all_through(stays, window, box) for box in boxes)
+        fixed += any(_fixed_all_through(stays, same, window, box) for box in boxes)
         boxes = _stuck(window, known, DENSE_LEAPING)
         leaping += any(_elsewhere(window, others, box) for box in boxes)
     # A leap inside a window hides the thing from it.
@@ -82,9 +92,10 @@ def _gradients(plane: Plane, box: Box) -> tuple[Float, Float]:
     return np.asarray(across, np.float32), np.asarray(down, np.float32)
 
 
-def _fixed_all_through(stays: Stays, window: Window, box: Box) -> bool:
+def _fixed_all_through(stays: Stays, same: Bool, window: Window, box: Box) -> bool:
     """Whether what stays in a window in a box stays in the other windows too."""
     dense = share_of(stays.fixed & window.frozen, window.frozen, box) >= ALL_THROUGH
+    dense = dense and share_of(same & window.frozen, window.frozen, box) >= MOSTLY
     enough = count_of(stays.fixed, box) >= 60
     return stays.moving and dense and enough and in_both_ways(stays, box)
 
@@ -99,6 +110,9 @@ def _elsewhere(window: Window, others: list[Window], box: Box) -> bool:
         match = cv2.matchTemplate(other.plane, thing, cv2.TM_CCOEFF_NORMED)
         _, best, _, (x, y) = cv2.minMaxLoc(match)
         far = max(abs(x - columns.start), abs(y - rows.start)) > 0.5 * min(thing.shape)
-        if best >= 0.8 and far and match[rows.start, columns.start] < 0.5:
+        gone = match[rows.start, columns.start] < 0.5
+        there = np.s_[y : y + thing.shape[0], x : x + thing.shape[1]]
+        stays = other.frozen[there].sum() >= DENSE_THERE * other.edges[there].sum()
+        if best >= ALIKE and far and gone and stays:
             return True
     return False

@@ -7,7 +7,7 @@ import pytest
 
 from captioner.frames import FrameBatch
 from curation.measure.borders import Borders, measure
-from eval.overlays import CLEAN, DEFECTS, FIRES, Rendered, box_error
+from eval.overlays import CLEAN, DEFECTS, FIRES, Rendered, box_error, through_codec
 
 PIXEL = 1 / 360
 NAMES = tuple(name for name in FIRES if name.startswith("border_"))
@@ -56,6 +56,35 @@ def test_bars_on_all_four_sides() -> None:
 def test_a_divided_frame_is_found(case: str) -> None:
     rendered = DEFECTS[case](SEED)
     assert fired(measured(rendered)) == rendered.has
+
+
+@pytest.mark.parametrize(
+    ("case", "seed"),
+    [
+        ("split", 30_607), ("split", 70_649), ("split-stacked", 70_798),
+        ("picture-in-picture", 30_891), ("picture-in-picture", 70_856),
+    ],
+)  # fmt: skip
+def test_a_slow_camera_is_told_from_one_at_rest(case: str, seed: int) -> None:
+    """Seeds in which one side zooms or pans slowly, and nothing moves by a pixel in an eighth of a
+    second."""
+    rendered = DEFECTS[case](seed)
+    assert fired(measure(through_codec(rendered))) == rendered.has
+
+
+@pytest.mark.parametrize("seed", [192_149, 242_149])
+def test_figures_that_fill_one_side_of_an_edge_are_no_second_camera(seed: int) -> None:
+    """Seeds in which most points beside an upright edge lie on those who walk there."""
+    assert fired(measure(through_codec(CLEAN["columns"](seed)))) == set()
+
+
+def test_an_edge_that_sways_with_the_camera_is_no_seam() -> None:
+    left, right = (CLEAN["plain"](seed).frames for seed in (SEED, SEED + 1))
+    frames = [np.array(frame) for frame in left]
+    for i, (frame, other) in enumerate(zip(frames, right)):
+        at = 300 + 6 * int(np.sin(i / 4) > 0.3)
+        frame[:, at:] = other[:, at:]
+    assert fired(measure(FrameBatch.from_rgb(frames, 25.0))) == set()
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,19 @@ def test_a_line_of_the_scene_that_runs_into_a_logo_is_no_part_of_it(seed: int) -
     assert covered(rendered.logos[0], found.overlay_logo_boxes) > 0.6
 
 
+@pytest.mark.parametrize(
+    ("case", "seed"),
+    [
+        ("logo", 31_100), ("logo", 31_149), ("logo", 71_219),
+        ("logo-faint", 31_214), ("logo-faint", 31_221), ("logo-faint", 71_291),
+    ],
+)  # fmt: skip
+def test_a_logo_is_found_though_the_scene_shows_through_or_creeps(case: str, seed: int) -> None:
+    """Seeds in which the camera zooms, so that the middle nearly stays, or edges of the scene are
+    seen in the logo."""
+    assert "overlay_logo" in fired(measure(through_codec(DEFECTS[case](seed)), WHOLE))
+
+
 def test_where_nothing_moves_nobody_can_tell_a_logo() -> None:
     frame = DEFECTS["logo"](SEED).frames[0]
     found = measure(FrameBatch.from_rgb([frame] * 30, 25.0), WHOLE)
@@ -82,6 +95,17 @@ def test_stickers_and_mosaic_are_found(case: str) -> None:
 
 def test_a_sticker_is_found_though_the_scene_shows_in_its_corners() -> None:
     assert "overlay_sticker" in fired(measure(through_codec(DEFECTS["sticker"](89_943)), WHOLE))
+
+
+@pytest.mark.parametrize("seed", [31_647, 71_549])
+def test_a_leaping_sticker_is_found_though_the_scene_shows_in_its_corners(seed: int) -> None:
+    rendered = DEFECTS["sticker-jumping"](seed)
+    assert "overlay_sticker" in fired(measure(through_codec(rendered), WHOLE))
+
+
+@pytest.mark.parametrize("seed", [31_791, 31_847])
+def test_what_creeps_at_the_centre_of_a_zoom_is_no_sticker(seed: int) -> None:
+    assert fired(measure(through_codec(CLEAN["plain"](seed)), WHOLE)) == set()
 
 
 @pytest.mark.parametrize("case", ["plain", "dark", "columns", "horizon", "facade"])
