@@ -1,14 +1,13 @@
 """The largest clean rectangle of a picture: no bars, no text, no logo inside (SkyReels-V2, A1).
 
-Pure arithmetic on boxes: no frame is looked at. Bars do not count as lost picture: what is left is
-compared, in area and in aspect, with the picture inside its bars, since cutting bars away loses
-nothing and a film of 2.39:1 would else never pass. `CropConfig(compare="frame")` compares with the
-whole frame.
+Pure arithmetic on boxes, of many clips at once: no frame is looked at. Bars do not count as lost
+picture: what is left is compared, in area and in aspect, with the picture inside its bars, since
+cutting bars away loses nothing and a film of 2.39:1 would else never pass.
+`CropConfig(compare="frame")` compares with the whole frame.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,8 +17,15 @@ from numpy.typing import NDArray
 
 from captioner.experts.boxes import Box
 
+Bool = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
 Rectangle = tuple[int, int, int, int]
-"""x, y, width and height, in pixels (or cells)."""
+"""x, y, width and height, in pixels."""
+
+CELLS = 4_000_000
+"""Cells of masks that are worked on at a time, to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -56,114 +62,151 @@ class CropConfig:
 def crop(
     box: Box, occlusions: Sequence[Box], width: int, height: int, config: CropConfig
 ) -> Rectangle | str:
-    """The largest rectangle inside `box` that touches none of `occlusions`, or why there is none.
-
-    Boxes are in fractions of the frame, `width` x `height` in pixels of the source. All four
-    numbers of the rectangle are even, as 4:2:0 video needs. Where its shape is off by more than
-    the tolerance, its longer side is trimmed evenly on both ends until it is not.
-    """
-    edges = _inside(box, width, height)
-    across, down = edges[2] - edges[0], edges[3] - edges[1]
-    if across <= 0 or down <= 0:
-        return f"the picture inside the borders is {max(0, across)}x{max(0, down)}"
-    whole = (width, height) if config.compare == "frame" else (across, down)
-    largest = _largest_clean(edges, [_around(one, width, height) for one in occlusions])
-    x, y, w, h = _even(_trimmed(largest, whole, config.aspect_tolerance))
-    share = w * h / (whole[0] * whole[1])
-    # Evenness alone may cost up to three rows and columns.
-    least = config.min_area - 3 / min(whole)
-    if share < least:
-        return f"clean rectangle {w}x{h} is {share:.0%} of the picture, under {config.min_area:.0%}"
-    if w < config.min_width or h < config.min_height:
-        return f"clean rectangle {w}x{h} is under {config.min_width}x{config.min_height}"
-    return x, y, w, h
-
-
-def largest_rectangle(mask: NDArray[np.bool_]) -> Rectangle:
-    """x, y, w, h of the largest rectangle of True cells in an (H, W) mask; (0, 0, 0, 0) if none.
-
-    A monotonic stack over the heights of each row's columns: every cell is pushed and popped once.
-    """
-    height, width = mask.shape
-    return _largest(mask.tolist(), range(width + 1), range(height + 1))
-
-
-def _largest(mask: Sequence[Sequence[bool]], xs: Sequence[int], ys: Sequence[int]) -> Rectangle:
-    """The same where column i reaches from xs[i] to xs[i + 1], row j from ys[j] to ys[j + 1].
-
-    Of plain lists: masks of boxes have a few cells, over which arrays would cost ten times more.
-    """
-    best: Rectangle = (0, 0, 0, 0)
-    tops = [ys[0]] * (len(xs) - 1)
-    for row, bottom in zip(mask, ys[1:]):
-        tops = [top if clean else bottom for clean, top in zip(row, tops)]
-        stack: list[tuple[int, int]] = []  # left edge and height, heights rising
-        for right, high in zip(xs, [*(bottom - top for top in tops), 0]):
-            left = right
-            while stack and stack[-1][1] >= high:
-                left, tall = stack.pop()
-                if (right - left) * tall > best[2] * best[3]:
-                    best = (left, bottom - tall, right - left, tall)
-            stack.append((left, high))
-    return best
-
-
-def _largest_clean(
-    inside: tuple[int, int, int, int], over: Sequence[tuple[int, int, int, int]]
-) -> Rectangle:
-    """The largest rectangle by edges (left, top, right, bottom); only their edges can bound it, so
-    the mask has a cell between each two of them."""
-    if not over:
-        return inside[0], inside[1], inside[2] - inside[0], inside[3] - inside[1]
-    xs = _edges(inside[0], inside[2], [x for one in over for x in (one[0], one[2])])
-    ys = _edges(inside[1], inside[3], [y for one in over for y in (one[1], one[3])])
-    mask = [
-        [not any(a <= x < c and b <= y < d for a, b, c, d in over) for x in xs[:-1]]
-        for y in ys[:-1]
-    ]
-    return _largest(mask, xs, ys)
-
-
-def _edges(low: int, high: int, between: Sequence[int]) -> list[int]:
-    return sorted({low, high, *(min(max(one, low), high) for one in between)})
-
-
-def _trimmed(rectangle: Rectangle, like: tuple[int, int], tolerance: float) -> Rectangle:
-    """The rectangle with its longer side cut to the shape of `like` times 1 + tolerance."""
-    x, y, w, h = rectangle
-    if not w or not h:
-        return rectangle
-    shape = like[0] / like[1]
-    across = min(w, math.floor(h * shape * (1 + tolerance)))
-    down = min(h, math.floor(w / shape * (1 + tolerance)))
-    return x + (w - across) // 2, y + (h - down) // 2, across, down
-
-
-def _even(rectangle: Rectangle) -> Rectangle:
-    """The largest rectangle inside of which every number is even."""
-    x, y, w, h = rectangle
-    left, top = x + x % 2, y + y % 2
-    right, bottom = (x + w) // 2 * 2, (y + h) // 2 * 2
-    return left, top, max(0, right - left), max(0, bottom - top)
-
-
-def _inside(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """Edges of the whole pixels inside the box; a rounding error is no pixel."""
-    box = box.clipped()
-    return (
-        math.ceil(box.left * width - 0.01),
-        math.ceil(box.top * height - 0.01),
-        math.floor(box.right * width + 0.01),
-        math.floor(box.bottom * height + 0.01),
+    """The largest rectangle inside `box` that touches none of `occlusions`, or why there is none:
+    `crops` of one clip."""
+    boxes, over = (
+        np.array([[one.left, one.top, one.right, one.bottom] for one in some], float).reshape(-1, 4)
+        for some in ([box], occlusions)
     )
+    sizes = np.array([[width, height]])
+    found, reasons = crops(boxes, over, np.zeros(len(over), np.int64), sizes, config)
+    x, y, w, h = found[0].tolist()
+    return reasons.get(0, (x, y, w, h))
 
 
-def _around(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """Edges of the pixels that the box touches."""
-    box = box.clipped()
-    return (
-        math.floor(box.left * width + 0.01),
-        math.floor(box.top * height + 0.01),
-        math.ceil(box.right * width - 0.01),
-        math.ceil(box.bottom * height - 0.01),
+def crops(
+    boxes: Floats, over: Floats, owner: Ints, sizes: Ints, config: CropConfig
+) -> tuple[Ints, dict[int, str]]:
+    """For each of N clips the largest rectangle, (N, 4) pixels x, y, w, h, inside its box that
+    touches nothing over it, and by number of the clip why some have none.
+
+    `boxes` (N, 4) and `over` (M, 4) are left, top, right, bottom in fractions of the frame, `owner`
+    (M,) the clip that each of `over` lies on, in order; `sizes` (N, 2) width and height in pixels
+    of the source. All four numbers of a rectangle are even, as 4:2:0 video needs. Where its shape
+    is off by more than the tolerance, its longer side is trimmed evenly on both ends until it is
+    not.
+    """
+    edges = _pixels(boxes, sizes, inwards=True)
+    content = np.maximum(edges[:, 2:] - edges[:, :2], 0)
+    whole = sizes if config.compare == "frame" else content
+    clean = _largest_clean(edges, _pixels(over, sizes[owner], inwards=False), owner)
+    empty = (content == 0).any(axis=1)
+    clean[empty] = 0
+    found = _even(_trimmed(clean, whole, config.aspect_tolerance))
+    area = whole.prod(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = found[:, 2:].prod(axis=1) / area
+        # Evenness alone may cost up to three rows and columns.
+        short = share < config.min_area - 3 / whole.min(axis=1)
+    tiny = (found[:, 2:] < (config.min_width, config.min_height)).any(axis=1)
+    reasons = {}
+    for i in np.flatnonzero(empty | short | tiny).tolist():
+        (across, down), (w, h) = content[i].tolist(), found[i, 2:].tolist()
+        if empty[i]:
+            reasons[i] = f"the picture inside the borders is {across}x{down}"
+        elif short[i]:
+            reasons[i] = (
+                f"clean rectangle {w}x{h} is {share[i]:.0%} of the picture, "
+                f"under {config.min_area:.0%}"
+            )
+        else:
+            reasons[i] = f"clean rectangle {w}x{h} is under {config.min_width}x{config.min_height}"
+    return found, reasons
+
+
+def _largest_clean(inside: Ints, over: Ints, owner: Ints) -> Ints:
+    """(N, 4) the largest rectangles inside of edges (N, 4) that no edges of `over` reach into."""
+    clean = np.concatenate([inside[:, :2], inside[:, 2:] - inside[:, :2]], axis=1)
+    counts = np.bincount(owner, minlength=len(inside))
+    first = np.cumsum(counts) - counts
+    for count in np.unique(counts[counts > 0]).tolist():
+        rows = np.flatnonzero(counts == count)
+        block = max(1, CELLS // (2 * count + 1) ** 2)
+        for start in range(0, len(rows), block):
+            some = rows[start : start + block]
+            on_it = over[first[some, None] + np.arange(count)]
+            clean[some] = _largest(inside[some], on_it)
+    return np.asarray(clean, np.int64)
+
+
+def _largest(inside: Ints, over: Ints) -> Ints:
+    """The same of N clips (N, 4) with K boxes (N, K, 4) over each.
+
+    Only their edges can bound the rectangle, so the mask has a cell between each two of them. For
+    each row of cells as the lowest, and each as the highest, the clean run that ends at each column
+    is followed from left to right. Of equally large ones the one counts that ends furthest up, then
+    the one that ends furthest left.
+    """
+    # (2 K + 2, N) edges and (rows, columns, N) cells: the clips are last, so that numpy's loops run
+    # over them.
+    xs, ys = (
+        np.sort(
+            np.concatenate(
+                [
+                    inside[:, [axis, axis + 2]],
+                    np.clip(
+                        over[:, :, [axis, axis + 2]].reshape(len(over), -1),
+                        inside[:, [axis]],
+                        inside[:, [axis + 2]],
+                    ),
+                ],
+                axis=1,
+            )
+        ).T.copy()
+        for axis in (0, 1)
     )
+    hidden = np.zeros((len(ys) - 1, len(xs) - 1, len(inside)), np.bool_)
+    for left, top, right, bottom in over.transpose(1, 2, 0):
+        across = (left <= xs[:-1]) & (xs[:-1] < right)
+        hidden |= ((top <= ys[:-1]) & (ys[:-1] < bottom))[:, None] & across
+    best = np.zeros((4, len(inside)), np.int64)
+    most = np.zeros(len(inside), np.int64)
+    for low in range(1, len(ys)):
+        # Whether anything is hidden from each row of cells as the highest down to the lowest.
+        hides = np.logical_or.accumulate(hidden[low - 1 :: -1], axis=0)[::-1]
+        tall = ys[low] - ys[:low]
+        left = np.broadcast_to(xs[0], tall.shape)
+        for column in range(len(xs) - 1):
+            right = xs[column + 1]
+            left = np.where(hides[:, column], right, left)
+            areas = (right - left) * tall
+            highest = areas.argmax(axis=0)
+            at = highest, np.arange(len(most))
+            more = areas[at] > most
+            most = np.where(more, areas[at], most)
+            found = np.stack([left[at], ys[highest, at[1]], right - left[at], tall[at]])
+            best = np.where(more, found, best)
+    return best.T
+
+
+def _trimmed(rectangles: Ints, like: Ints, tolerance: float) -> Ints:
+    """The rectangles with their longer sides cut to the shapes of `like` times 1 + tolerance."""
+    x, y, w, h = rectangles.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shape = like[:, 0] / like[:, 1]
+        across = np.minimum(w, np.floor(h * shape * (1 + tolerance)))
+        down = np.minimum(h, np.floor(w / shape * (1 + tolerance)))
+    there = (w > 0) & (h > 0)
+    across = np.where(there, across, w).astype(np.int64)
+    down = np.where(there, down, h).astype(np.int64)
+    return np.stack([x + (w - across) // 2, y + (h - down) // 2, across, down], axis=1)
+
+
+def _even(rectangles: Ints) -> Ints:
+    """The largest rectangles inside of which every number is even."""
+    at, size = rectangles[:, :2], rectangles[:, 2:]
+    low, high = at + at % 2, (at + size) // 2 * 2
+    return np.concatenate([low, np.maximum(0, high - low)], axis=1)
+
+
+def _pixels(boxes: Floats, sizes: Ints, inwards: bool) -> Ints:
+    """Edges of the whole pixels inside of each box, or of all that it touches; a rounding error is
+    no pixel."""
+    edges = np.clip(boxes, 0.0, 1.0) * np.tile(sizes, 2)
+    low, high = edges[:, :2], edges[:, 2:]
+    slack = 0.01
+    if inwards:
+        low, high = np.ceil(low - slack), np.floor(high + slack)
+    else:
+        low, high = np.floor(low + slack), np.ceil(high - slack)
+    return np.concatenate([low, high], axis=1).astype(np.int64)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curation.preset import Preset, Rule, is_number, listed, quantity
-from curation.rule_columns import column, durations, inputs, whole
+from curation.rule_columns import column, durations, inputs, placed, whole
 
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
@@ -100,8 +100,6 @@ def decide(table: pa.Table, preset: Preset) -> Decisions:
     for i, rule in enumerate(rules):
         rows.append(np.flatnonzero(first == i))
         reasons.append(_reasons(values[i].take(pa.array(rows[-1])), rule))
-    order = np.full(len(table), -1)
-    order[np.concatenate(rows)] = np.arange(sum(map(len, rows)))
     texts = pa.concat_arrays([whole(pc.cast(some, pa.string())) for some in reasons])
     stage = pc.if_else(
         pa.array(first >= 0), STAGE, pc.if_else(pa.array(failed), table["stage"], None)
@@ -112,7 +110,7 @@ def decide(table: pa.Table, preset: Preset) -> Decisions:
         dropped=dropped,
         failed=failed,
         seconds=seconds,
-        reason=texts.take(pa.array(order, mask=order < 0)),
+        reason=placed(texts, np.concatenate(rows), len(table)),
         stage=whole(pc.cast(stage, pa.string())),
     )
 

@@ -20,6 +20,9 @@ from curation.rule_columns import HELD_IN, named_columns, whole
 
 T = TypeVar("T")
 
+WRITERS = 8
+"""Parts written at a time: most of each one's time goes to waiting for the disk to have it."""
+
 
 class LedgerError(Exception):
     """A ledger that is not there, or a part of it that cannot be read."""
@@ -78,7 +81,7 @@ def write_columns(parts: Sequence[Part], before: pa.Table, columns: Mapping[str,
         return True
 
     starts = np.cumsum([0, *(part.rows for part in parts)]).tolist()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(WRITERS) as pool:
         return sum(pool.map(write, parts, starts))
 
 

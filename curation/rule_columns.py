@@ -69,6 +69,13 @@ def whole(column: Any) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
+def placed(values: pa.Array, rows: NDArray[np.int_], length: int) -> pa.Array:
+    """(length,) the values in these rows, null in the others."""
+    index = np.full(length, -1)
+    index[rows] = np.arange(len(rows))
+    return values.take(pa.array(index, mask=index < 0))
+
+
 def _shot_field(field: str) -> Derived:
     """A field of the caption."""
 
@@ -101,9 +108,7 @@ def _camera_move(table: pa.Table) -> Any:
 def _first_of(rows: int, parents: NDArray[np.int_], values: pa.Array) -> pa.Array:
     """For each row the first of the values that have it as their parent, or null."""
     owners, first = np.unique(parents, return_index=True)
-    index = np.full(rows, -1)
-    index[owners] = first
-    return values.take(pa.array(index, mask=index < 0))
+    return placed(values.take(pa.array(first)), owners, rows)
 
 
 DERIVED: Mapping[str, Derived] = {

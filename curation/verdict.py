@@ -6,26 +6,23 @@ the steps before it kept, with a reason.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from captioner.experts.boxes import Box
 from curation.balance import Balance, BalanceConfig, balance, concepts
-from curation.crop import CropConfig, crop
+from curation.crop import CropConfig, crops
 from curation.decide import Decisions, decide, needed
 from curation.dedupe import Clips, DedupeConfig, dedupe
 from curation.preset import Preset
-from curation.rule_columns import column, inputs
+from curation.rule_columns import column, inputs, placed, whole
 
 Bool = NDArray[np.bool_]
-Objects = NDArray[np.object_]
+Ints = NDArray[np.int64]
 
 COLUMNS = ("decision", "reason", "stage", "crop", "duplicate_of", "concept", "sampling_weight")
 """The columns that a verdict fills."""
@@ -80,66 +77,83 @@ def judge(table: pa.Table, preset: Preset) -> Verdict:
     """
     rules = decide(table, preset)
     keep = rules.keep.copy()
-    reason = np.array(rules.reason.to_pylist(), object)
-    stage = np.array(rules.stage.to_pylist(), object)
+    reason, stage = rules.reason, rules.stage
     steps: list[Step] = []
 
-    def drop(name: str, reasons: Mapping[int, str]) -> None:
-        rows = list(reasons)
-        keep[rows], reason[rows], stage[rows] = False, list(reasons.values()), name
+    def drop(name: str, rows: Ints, reasons: pa.Array) -> None:
+        nonlocal reason, stage
+        gone = np.zeros(len(keep), np.bool_)
+        gone[rows] = True
+        keep[rows] = False
+        reason = pc.replace_with_mask(reason, pa.array(gone), reasons)
+        stage = pc.if_else(pa.array(gone), name, stage)
         steps.append(Step(name, len(rows), float(rules.seconds[rows].sum() / 3600)))
 
-    crops, uncroppable = _crops(table, keep, preset.crop.make(CropConfig))
-    drop("crop", uncroppable)
-    duplicate_of = _duplicates(table, keep)
-    outside = pc.starts_with(pc.fill_null(table["duplicate_cluster"], ""), OUTSIDE).to_pylist()
-    drop(
-        "dedupe",
-        {
-            row: f"near-duplicate of {kept}" + (", of another output" if outside[row] else "")
-            for row, kept in duplicate_of.items()
-        },
-    )
-    concept, weight, balanced = _no_balance(len(table))
+    rows, rectangles, uncroppable = _crops(table, keep, preset.crop.make(CropConfig))
+    drop("crop", *uncroppable)
+    copies, duplicate_of, elsewhere = _duplicates(table, keep)
+    near = pc.binary_join_element_wise("near-duplicate of", duplicate_of, " ")
+    more = pc.if_else(elsewhere, ", of another output", "")
+    drop("dedupe", copies, pc.binary_join_element_wise(near, more, ""))
+    concept, weight, balanced = pa.nulls(0, pa.string()), np.zeros(0), None
+    weighed = np.zeros(0, np.int64)
     if preset.balance is not None:
-        concept, weight, balanced = _balanced(table, keep, preset.balance)
-        drop("balance", _left_out(concept, keep, balanced))
+        weighed = np.flatnonzero(keep)
+        concept, balanced = _balanced(table, weighed, preset.balance)
+        weight = balanced.weight
+        drop("balance", weighed[~balanced.keep], _left_out(concept, balanced))
+    cropped = keep[rows]
     columns = {
-        "decision": pa.array(np.where(rules.failed, "error", np.where(keep, "keep", "drop"))),
-        "reason": pa.array(reason, pa.string()),
-        "stage": pa.array(stage, pa.string()),
-        "crop": _sparse({row: crops[row] for row in crops if keep[row]}, keep, _CROP),
-        "duplicate_of": _sparse(duplicate_of, keep, pa.string()),
-        "concept": pa.array(concept, pa.string()),
-        "sampling_weight": pa.array(weight, pa.float64()),
+        "decision": pc.if_else(
+            pa.array(rules.failed), "error", pc.if_else(pa.array(keep), "keep", "drop")
+        ),
+        "reason": reason,
+        "stage": stage,
+        "crop": placed(_lists(rectangles[cropped]), rows[cropped], len(table)),
+        "duplicate_of": placed(duplicate_of, copies, len(table)),
+        "concept": placed(concept, weighed, len(table)),
+        "sampling_weight": placed(pa.array(weight, pa.float64()), weighed, len(table)),
     }
     return Verdict(columns, rules, tuple(steps), balanced)
 
 
-_CROP = pa.list_(pa.int64())
+def _lists(rows: Ints) -> pa.Array:
+    """(N, 4) numbers as N lists."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 4).cast(pa.list_(pa.int64()))
 
 
-def _sparse(values: Mapping[int, Any], like: Bool, kind: pa.DataType) -> pa.Array:
-    """(N,) values by number of the row, null elsewhere."""
-    return pa.array([values.get(row) for row in range(len(like))], kind)
+Dropped = tuple[Ints, pa.Array]
+"""Rows and a reason for each."""
 
 
-def _crops(
-    table: pa.Table, keep: Bool, config: CropConfig
-) -> tuple[dict[int, list[int]], dict[int, str]]:
-    """Rows to be cropped with x, y, w, h, and rows that cannot be, with the reason."""
-    crops: dict[int, list[int]] = {}
-    reasons: dict[int, str] = {}
+def _crops(table: pa.Table, keep: Bool, config: CropConfig) -> tuple[Ints, Ints, Dropped]:
+    """Rows to be cropped and (N, 4) x, y, w, h of each, and rows that cannot be."""
     some = np.flatnonzero(keep & _needs_crop(table))
-    for row, values in zip(some.tolist(), table.select(_CROP_INPUTS).take(some).to_pylist()):
-        box = Box(*values["border_box"]) if values["border_box"] else Box(0.0, 0.0, 1.0, 1.0)
-        over = [Box(*one) for name in _OVER for one in values[name] or ()]
-        found = crop(box, over, values["width"], values["height"], config)
-        if isinstance(found, str):
-            reasons[row] = found
-        elif found != (0, 0, values["width"], values["height"]):
-            crops[row] = list(found)
-    return crops, reasons
+    values = table.select(_CROP_INPUTS).take(some)
+    sizes = np.stack([np.asarray(values[name]) for name in ("width", "height")], axis=1)
+    boxes = np.tile([0.0, 0.0, 1.0, 1.0], (len(some), 1))
+    border = whole(values["border_box"])
+    boxes[np.unique(_parents(border))] = _edges(border)
+    over = [whole(values[name]) for name in _OVER]
+    owner = np.concatenate([_parents(one) for one in over])
+    order = np.argsort(owner, kind="stable")
+    edges = np.concatenate([_edges(pc.list_flatten(one)) for one in over])
+    found, reasons = crops(boxes, edges[order], owner[order], sizes, config)
+    uncroppable = np.fromiter(reasons, np.int64, len(reasons))
+    cut = (found != np.concatenate([np.zeros_like(sizes), sizes], axis=1)).any(axis=1)
+    cut[uncroppable] = False
+    texts = pa.array(reasons.values(), pa.string())
+    return some[cut], found[cut], (some[uncroppable], texts)
+
+
+def _parents(lists: pa.Array) -> Ints:
+    """The row of each item of the lists."""
+    return np.asarray(pc.list_parent_indices(lists), np.int64)
+
+
+def _edges(boxes: pa.Array) -> NDArray[np.float64]:
+    """(N, 4) from lists of four, without those that are null or empty."""
+    return np.asarray(pc.list_flatten(boxes), np.float64).reshape(-1, 4)
 
 
 def _needs_crop(table: pa.Table) -> Bool:
@@ -150,51 +164,47 @@ def _needs_crop(table: pa.Table) -> Bool:
     return needs
 
 
-def _duplicates(table: pa.Table, keep: Bool) -> dict[int, str]:
-    """For each kept row that has a better one in its cluster, the clip_id of that one.
+def _duplicates(table: pa.Table, keep: Bool) -> tuple[Ints, pa.Array, pa.Array]:
+    """The kept rows that have a better one in their cluster, the clip_id of that one, and whether
+    it is in another output.
 
     The best has the highest quality score, of equals the smallest clip_id; one outside stays
     whatever its quality.
     """
     clustered = np.flatnonzero(keep & np.asarray(pc.is_valid(table["duplicate_cluster"])))
     values = table.select(["duplicate_cluster", "quality_score", "clip_id"]).take(clustered)
-    best: dict[str, tuple[float, str]] = {}
-    rows = [
-        (one["duplicate_cluster"], (-(one["quality_score"] or 0.0), one["clip_id"]))
-        for one in values.to_pylist()
-    ]
-    for cluster, rank in rows:
-        outside = (-math.inf, cluster.removeprefix(OUTSIDE))
-        best[cluster] = (
-            outside if cluster.startswith(OUTSIDE) else min(rank, best.get(cluster, rank))
-        )
-    return {
-        row: best[cluster][1]
-        for row, (cluster, rank) in zip(clustered.tolist(), rows)
-        if rank != best[cluster]
-    }
+    quality = pc.fill_null(values["quality_score"], 0.0)
+    values = values.set_column(1, "quality_score", quality).combine_chunks()
+    by = [("duplicate_cluster", "ascending"), ("quality_score", "descending")]
+    order = np.asarray(pc.sort_indices(values, sort_keys=[*by, ("clip_id", "ascending")]))
+    cluster = pc.dictionary_encode(whole(values["duplicate_cluster"]))
+    codes = np.asarray(cluster.indices, np.int64)
+    best = np.zeros(len(cluster.dictionary), np.int64)
+    # The last one put in a place stays there.
+    best[codes[order[::-1]]] = order[::-1]
+    name = values["clip_id"].take(pa.array(best[codes]))
+    outside = pc.starts_with(values["duplicate_cluster"], OUTSIDE)
+    other = pc.utf8_slice_codeunits(values["duplicate_cluster"], len(OUTSIDE))
+    name = pc.if_else(outside, other, name)
+    goes = pc.or_(outside, pc.not_equal(name, values["clip_id"]))
+    rows = clustered[np.asarray(goes, np.bool_)]
+    return rows, whole(name.filter(goes)), whole(outside.filter(goes))
 
 
-def _no_balance(n: int) -> tuple[Objects, Objects, None]:
-    return np.full(n, None), np.full(n, None), None
-
-
-def _balanced(
-    table: pa.Table, keep: Bool, config: BalanceConfig
-) -> tuple[Objects, Objects, Balance]:
-    """The concept and the sampling weight of each kept row, None for the others."""
-    kept = table.filter(pa.array(keep))
+def _balanced(table: pa.Table, rows: Ints, config: BalanceConfig) -> tuple[pa.Array, Balance]:
+    """The concept of each of the rows, and their balance."""
+    kept = table.take(rows)
     of_kept = concepts([column(kept, name) for name in config.by])
-    outcome = balance(kept["clip_id"], of_kept, config)
-    concept, weight, _ = _no_balance(len(keep))
-    concept[keep], weight[keep] = of_kept.to_pylist(), outcome.weight
-    return concept, weight, outcome
+    return of_kept, balance(kept["clip_id"], of_kept, config)
 
 
-def _left_out(concept: Objects, keep: Bool, balanced: Balance) -> dict[int, str]:
+def _left_out(concept: pa.Array, balanced: Balance) -> pa.Array:
+    """Why clips of these concepts are left out."""
     shares = {one.name: one.target for one in balanced.concepts}
-    out = np.flatnonzero(keep)[~balanced.keep].tolist()
-    return {row: f"more {concept[row]} than {100 * shares[concept[row]]:.3g} %" for row in out}
+    out = pc.dictionary_encode(concept.filter(pa.array(~balanced.keep)))
+    names = out.dictionary.to_pylist()
+    texts = [f"more {name} than {100 * shares[name]:.3g} %" for name in names]
+    return pa.array(texts, pa.string()).take(out.indices)
 
 
 def clusters(table: pa.Table, config: DedupeConfig, existing: pa.Table | None = None) -> pa.Array:

@@ -53,6 +53,8 @@ def decide(
     told in one line; nothing was changed.
     """
     # Imported here so that --help answers at once.
+    import pyarrow.compute as pc
+
     from curation.balance import BalanceError
     from curation.curation_report import write_curation_report
     from curation.decide import funnel, moved
@@ -82,8 +84,13 @@ def decide(
             paths = out.ledger.parts()
             if not paths:
                 _fail(f"there is no ledger in {ledger}")
-            schema = with_named(ledger_schema(paths), paths)
-            chosen = load_preset(preset, schema)
+            schema = ledger_schema(paths)
+            try:
+                chosen = load_preset(preset, schema)
+            except PresetError:
+                # It may name facts or scores that rows hold: finding those takes reading them all.
+                schema = with_named(schema, paths)
+                chosen = load_preset(preset, schema)
             if from_loop is not None:
                 chosen = with_loop(chosen, read_weights(from_loop), schema)
             before, parts = read_columns(paths, columns_to_read(chosen))
@@ -107,7 +114,7 @@ def decide(
         "preset": chosen.name,
         "clips": len(before),
         "errors": int(decisions.failed.sum()),
-        "kept_before": before["decision"].to_pylist().count("keep"),
+        "kept_before": pc.sum(pc.equal(before["decision"], "keep")).as_py() or 0,
         "kept": int(verdict.keep.sum()),
         "hours": round(float(decisions.seconds.sum() / 3600), 4),
         "hours_kept": round(float(decisions.seconds[verdict.keep].sum() / 3600), 4),

@@ -363,10 +363,14 @@ def _track(a: Plane, b: Plane) -> tuple[NDArray[np.float32], NDArray[np.float32]
         return start, start
     setting = (_LK_WINDOW, _LK_LEVELS, _LK_STOP)
     end, there, _ = cv2.calcOpticalFlowPyrLK(a, b, start, None, None, None, *setting)  # type: ignore[call-overload]
+    # Before the way back, which takes longest where there is nothing to be found.
+    alike = (there[:, 0] == 1) & (_likeness(a, start, b, end) > _SAME)
+    start, end = start[alike], np.asarray(end[alike], np.float32)
+    if not len(start):
+        return start, end
     back, again, _ = cv2.calcOpticalFlowPyrLK(b, a, end, None, None, None, *setting)  # type: ignore[call-overload]
-    good = (there[:, 0] == 1) & (again[:, 0] == 1) & (np.hypot(*(back - start).T) < 0.5)
-    good &= _likeness(a, start, b, end) > _SAME
-    return np.asarray(start[good], np.float32), np.asarray(end[good], np.float32)
+    good = (again[:, 0] == 1) & (np.hypot(*(back - start).T) < 0.5)
+    return start[good], end[good]
 
 
 def _likeness(a: Plane, at: NDArray[np.float32], b: Plane, to: NDArray[np.float32]) -> Floats:
@@ -397,7 +401,10 @@ def _fit(p: Points, q: Points, weight: Floats) -> tuple[complex, complex, Floats
         off = np.abs(q - turn * p - shift) / _TOLERANCE
         return np.asarray(np.maximum(1 - off**2, 0), np.float64)
 
-    best = int(np.argmax(inside(turns[:, None], shifts[:, None]) @ weight))
+    # In blocks that stay in the cache.
+    blocks = (slice(start, start + 32) for start in range(0, len(turns), 32))
+    held = [inside(turns[some, None], shifts[some, None]) @ weight for some in blocks]
+    best = int(np.argmax(np.concatenate(held)))
     turn, shift = turns[best], shifts[best]
     for _ in range(3):
         w = inside(turn, shift) * weight

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from captioner.experts.boxes import Box
 from curation.measure.marks import Bool, Float, Plane, pixels
+
+Ints = NDArray[np.int32]
 
 BLOCKS = (8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 28, 32)
 """Sides of a mosaic's blocks that are tried, in pixels of the picture as sampled."""
@@ -30,39 +33,44 @@ def find_mosaic(grey: Plane, inside: Box) -> float:
         return 0.0
     across = np.asarray(cv2.absdiff(part[:, 1:], part[:, :-1])[:-1], np.uint8)
     down = np.ascontiguousarray(cv2.absdiff(part[1:], part[:-1])[:, :-1].T, np.uint8)
-    return max(_in_blocks(across, down, block) for block in BLOCKS)
+    sums, turned = (np.asarray(cv2.integral(steps), np.int32) for steps in (across, down))
+    return max(_in_blocks(sums, turned, block) for block in BLOCKS)
 
 
-def _in_blocks(across: Plane, down: Plane, block: int) -> float:
-    """How surely some squares of 3 x 3 blocks are a mosaic, from the steps across and, turned,
-    down."""
+def _in_blocks(across: Ints, down: Ints, block: int) -> float:
+    """How surely some squares of 3 x 3 blocks are a mosaic, from the integrals of the steps across
+    and, turned, down."""
     tile = 3 * block
-    both = np.stack([_profiles(across, tile), _profiles(down, tile).transpose(1, 0, 2)])
-    teeth, aligned = _comb(both, block)
-    strength, on_grid = teeth.min(0), aligned.all(0)
+    strength, on_grid = _comb(_profiles(across, tile), block)
+    turned, turned_on_grid = _comb(_profiles(down, tile), block)
+    strength, on_grid = np.minimum(strength, turned.T), on_grid & turned_on_grid.T
     hits = int((strength >= np.where(on_grid, CODEC_TEETH, TEETH)).sum())
     # One square may be chance; two are not.
     return min(1.0, hits / 2)
 
 
-def _profiles(steps: Plane, tile: int) -> Float:
-    """(tiles down, tiles across, tile): mean steps a column of each square tile."""
-    height, width = (side // tile for side in steps.shape)
-    if not height or not width:
-        return np.zeros((height, width, tile), np.float32)
-    cut = steps[: height * tile, : width * tile]
-    rows = cv2.resize(cut, (width * tile, height), interpolation=cv2.INTER_AREA)
-    return rows.reshape(height, width, tile).astype(np.float32)
+def _profiles(integral: Ints, tile: int) -> Float:
+    """(tiles down, tiles across, tile): mean steps a column of each square tile, in whole
+    levels, from the integral (h + 1, w + 1) of the steps."""
+    height, width = ((side - 1) // tile for side in integral.shape)
+    corners = integral[: height * tile + 1 : tile, : width * tile + 1]
+    sums = np.diff(np.diff(corners, axis=0), axis=1).astype(np.float32)
+    levels = np.rint(sums * np.float32(1 / tile))
+    return np.asarray(levels.reshape(height, width, tile), np.float32)
 
 
 def _comb(profiles: Float, block: int) -> tuple[Float, Bool]:
     """From (..., tile), (...) each: the mean of a tile's three teeth, 0 where one of them is low
     or something between them is high; and whether they lie on the grid of codecs."""
     folded = profiles.reshape(*profiles.shape[:-1], 3, block)
-    phase = folded.sum(-2).argmax(-1)
-    index = np.broadcast_to(phase[..., None, None], (*folded.shape[:-1], 1))
-    teeth = np.take_along_axis(folded, index, -1)[..., 0]
-    rest = (profiles.sum(-1) - teeth.sum(-1)) / (3 * block - 3)
-    sound = (teeth.min(-1, initial=255.0) > TOOTH) & (rest < BETWEEN)
+    three = folded[..., 0, :] + folded[..., 1, :] + folded[..., 2, :]
+    phase = three.argmax(-1)
+    teeth = three.max(-1, initial=0.0)
+    rest = (three.sum(-1) - teeth) / (3 * block - 3)
+    # Few tiles are left to be looked at tooth by tooth.
+    some = np.nonzero((teeth > 3 * TOOTH) & (rest < BETWEEN))
+    each = np.take_along_axis(folded[some], phase[some][:, None, None], -1)[..., 0]
+    strength = np.zeros(phase.shape, np.float32)
+    strength[some] = np.where(each.min(-1, initial=255.0) > TOOTH, each.mean(-1), 0)
     on_grid = (block % CODEC_GRID == 0) & ((phase + 1) % CODEC_GRID == 0)
-    return np.where(sound, teeth.mean(-1), np.float32(0)), np.asarray(on_grid, np.bool_)
+    return strength, np.asarray(on_grid, np.bool_)

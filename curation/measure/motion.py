@@ -76,10 +76,13 @@ class _Views:
         self.pictures = [pairs[0].first]
         self.followed: list[bool] = []
         """(n - 1): whether the background is followed from each picture to the next."""
+        self.ends: list[int] = []
+        """Place of each pair's second picture; the first is right before it."""
         for pair, step in zip(pairs, steps):
             if pair.first is not self.pictures[-1]:
                 self.pictures.append(pair.first)
                 self.followed.append(False)
+            self.ends.append(len(self.pictures))
             self.pictures.append(pair.second)
             self.followed.append(step is not None and step.trusted)
         self.tiny = [_tiny(picture) for picture in self.pictures]
@@ -124,7 +127,9 @@ def measure(batch: FrameBatch, background: Background | None = None) -> Motion:
         followed = [step for step in steps if step is not None and step.trusted]
         known = len(followed) >= max(2, len(steps) / 2)
         before, now, after = _threes(views, width)
-        still = [_still(pair, step, width) for pair, step in zip(batch.pairs, steps)]
+        still = [
+            _still(step, width, views.changes[end - 1]) for step, end in zip(steps, views.ends)
+        ]
         return Motion(
             motion_camera_amount=_mean([_speed(s, width) for s in followed]) if known else None,
             motion_subject_amount=_mean([_apart(s, width) for s in followed]) if known else None,
@@ -205,11 +210,11 @@ def _speed_ramp(steps: Sequence[Step | None], width: int) -> float | None:
     return float(held.max() / held.min()) if len(held) else None
 
 
-def _still(pair: MotionPair, step: Step | None, width: int) -> bool:
-    """Whether nothing moves between two pictures."""
+def _still(step: Step | None, width: int, change: float) -> bool:
+    """Whether nothing moves between two pictures; `change` is the share of the cells that do."""
     if step is not None and step.trusted and _speed(step, width) > _REST:
         return False
-    return _changed(_tiny(pair.first), _tiny(pair.second)) <= _STILL
+    return change <= _STILL
 
 
 # --- from tiny pictures -------------------------------------------------------------------------
@@ -254,18 +259,29 @@ def _transition(views: _Views, background: Background | None) -> float:
     unsure = [int(i) for i in np.argsort(-views.changes, kind="stable") if not views.followed[i]]
     if not unsure:
         return 0.0
+    shared = {i: _shared(views, i) for i in unsure[:_CANDIDATES]}
+    # What is usual is 1 at most, and takes longer to find out than all the rest.
+    if all(1 - part <= _UNLIKE for part in shared.values()):
+        return 0.0
     places = np.unique(np.linspace(0, last, _USUAL).astype(int))
     usual = max(1e-6, float(np.median([views.common(i, i + 1) for i in places])))
     most = 0.0
-    for i in unsure[:_CANDIDATES]:
-        around = [(i, i + 1), (i - 1, i + 1), (i, i + 2)]
-        inside = [(a, b) for a, b in around if a >= 0 and b <= last + 1]
-        new = 1 - max(views.common(a, b) for a, b in inside) / usual
+    for i, part in shared.items():
+        new = 1 - part / usual
         if new > max(most, _UNLIKE) and not _one_view(
             views.pictures[i], views.pictures[i + 1], views, background
         ):
             most = new
     return min(1.0, most)
+
+
+def _shared(views: _Views, i: int) -> float:
+    """The largest part that two pictures around a change have in common, or one that is enough."""
+    most = 0.0
+    for a, b in ((i, i + 1), (i - 1, i + 1), (i, i + 2)):
+        if a >= 0 and b < len(views.pictures) and 1 - most > _UNLIKE:
+            most = max(most, views.common(a, b))
+    return most
 
 
 def _one_view(first: Plane, second: Plane, views: _Views, background: Background | None) -> bool:

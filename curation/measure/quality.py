@@ -293,7 +293,7 @@ def _flicker(batch: FrameBatch, inside: Box | None) -> float | None:
 
 
 def _mean(plane: Plane, inside: Box | None) -> float:
-    return float(plane[_crop(inside, plane.shape)].mean())
+    return float(cv2.mean(np.ascontiguousarray(plane[_crop(inside, plane.shape)]))[0])
 
 
 def _median(values: list[float | None]) -> float | None:

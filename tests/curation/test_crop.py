@@ -9,38 +9,72 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from captioner.experts.boxes import Box
-from curation.crop import CropConfig, crop, largest_rectangle
+from curation.crop import CropConfig, crop, crops
 
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 ANY = CropConfig(min_area=0.0, aspect_tolerance=1e9, min_width=0, min_height=0)
 SUBTITLE = Box(0.2, 0.9, 0.8, 0.95)
 
 
-def brute_force(mask: np.ndarray) -> int:
+def brute_force(mask: np.ndarray) -> tuple[int, int]:
+    """Width and height of the largest rectangle of True cells, the first from the top left."""
     height, width = mask.shape
     return max(
         (
-            (bottom - top) * (right - left)
-            for top in range(height)
-            for bottom in range(top + 1, height + 1)
-            for left in range(width)
-            for right in range(left + 1, width + 1)
+            (right - left, bottom - top)
+            for bottom in range(1, height + 1)
+            for right in range(1, width + 1)
+            for top in range(bottom)
+            for left in range(right)
             if mask[top:bottom, left:right].all()
         ),
-        default=0,
+        key=lambda size: size[0] * size[1],
+        default=(0, 0),
     )
 
 
-@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=8)))
+def hidden_cells(mask: np.ndarray) -> list[Box]:
+    """A box over each False cell."""
+    height, width = mask.shape
+    return [
+        Box(x / width, y / height, (x + 1) / width, (y + 1) / height)
+        for y, x in np.argwhere(~mask).tolist()
+    ]
+
+
+@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=6)))
 def test_the_rectangle_is_clean_and_as_large_as_any(mask: np.ndarray) -> None:
-    x, y, w, h = largest_rectangle(mask)
-    assert w * h == brute_force(mask)
+    height, width = mask.shape
+    # Cells of two pixels a side, so that all edges are even.
+    found = crop(WHOLE, hidden_cells(mask), 2 * width, 2 * height, ANY)
+    assert not isinstance(found, str)
+    x, y, w, h = (edge // 2 for edge in found)
+    across, down = brute_force(mask)
+    assert w * h == across * down
     assert mask[y : y + h, x : x + w].all()
 
 
-def test_an_empty_mask_has_no_rectangle() -> None:
-    assert largest_rectangle(np.zeros((3, 4), np.bool_)) == (0, 0, 0, 0)
-    assert largest_rectangle(np.zeros((0, 4), np.bool_)) == (0, 0, 0, 0)
+def test_many_clips_give_what_each_gives_alone() -> None:
+    rng = np.random.default_rng(0)
+    count = rng.integers(0, 6, 200)
+    owner = np.repeat(np.arange(200), count)
+    # Edges in eighths, so that many rectangles are equally large.
+    at = rng.integers(0, 8, (200 + len(owner), 2)) / 8
+    edges = np.concatenate([at, at + rng.integers(0, 4, at.shape) / 8], axis=1)
+    edges[:150] = 0.0, 0.0, 1.0, 1.0
+    sizes = rng.integers(100, 400, (200, 2))
+    config = CropConfig(min_area=0.3, aspect_tolerance=0.5)
+    found, reasons = crops(edges[:200], edges[200:], owner, sizes, config)
+    assert 20 < len(reasons) < 180
+    for i, (width, height) in enumerate(sizes.tolist()):
+        over = [Box(*one) for one in edges[200:][owner == i].tolist()]
+        alone = crop(Box(*edges[i].tolist()), over, width, height, config)
+        assert alone == reasons.get(i, tuple(found[i].tolist()))
+
+
+def test_of_equally_large_rectangles_the_one_furthest_up_is_taken() -> None:
+    assert crop(WHOLE, [Box(0.5, 0.5, 1.0, 1.0)], 200, 200, ANY) == (0, 0, 200, 100)
+    assert crop(WHOLE, [Box(0.5, 0.0, 1.0, 0.5)], 200, 200, ANY) == (0, 0, 100, 200)
 
 
 boxes = st.builds(
@@ -66,7 +100,7 @@ def test_boxes_give_what_the_mask_of_their_pixels_gives(
     assert mask[y : y + h, x : x + w].all()
     assert (x % 2, y % 2, w % 2, h % 2) == (0, 0, 0, 0)
     # Even numbers cost a column and a row on each side at most.
-    _, _, full_w, full_h = largest_rectangle(mask)
+    full_w, full_h = brute_force(mask)
     assert w * h >= max(0, full_w - 2) * max(0, full_h - 2)
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from captioner.experts.boxes import Box
+from captioner.experts.text import read_line
 from captioner.frames import FrameBatch
+from curation.measure import burned_text
 from curation.measure.overlays import Overlays, measure
-from eval.overlays import CLEAN, DEFECTS, FIRES, WHOLE, Rendered, through_codec
+from eval.overlays import CLEAN, DEFECTS, FIRES, HEIGHT, WHOLE, WIDTH, Rendered, through_codec
 
 NAMES = tuple(name for name in FIRES if not name.startswith("border_"))
 SEED = 3
@@ -35,6 +37,25 @@ def test_burned_in_text_is_found_where_it_is(case: str) -> None:
     assert all(covered(line, found.text_boxes) > 0.5 for line in rendered.text)
     drawn = sum(line.area for line in rendered.text)
     assert found.text_area == pytest.approx(drawn, rel=0.6)
+
+
+def test_a_long_line_is_found_whole_and_read_from_its_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[np.ndarray] = []
+
+    def remembered(rgb: np.ndarray, corners: np.ndarray) -> tuple[str, float]:
+        read.append(corners)
+        return read_line(rgb, corners)
+
+    monkeypatch.setattr(burned_text, "read_line", remembered)
+    rendered = DEFECTS["banner"](SEED)
+    found = measured(rendered)
+    (line,) = rendered.text
+    assert line.width * WIDTH > 1.2 * burned_text.READ_LENGTH * line.height * HEIGHT
+    assert covered(line, found.text_boxes) > 0.5
+    lengths = [np.hypot(*(c[1] - c[0])) / np.hypot(*(c[3] - c[0])) for c in read]
+    assert max(lengths) == pytest.approx(burned_text.READ_LENGTH, rel=0.01)
 
 
 def test_subtitles_survive_the_codec() -> None:
