@@ -23,7 +23,7 @@ from curation.ledger import Journal, Row, replacing
 from curation.output import Output
 from curation.rows import Made, RowConfig, Work, labels
 from curation.segments import SeamError, Seams, Segment, check_seams
-from curation.sources import Source
+from curation.sources import Source, in_turn, largest_first
 from curation.worker import Ended, Limits, Worker
 
 
@@ -84,13 +84,18 @@ def works(
     afresh: bool = False,
     divided: Divided | None = None,
 ) -> Iterator[Work]:
-    """What is to be done for each source, the longest first, with the rows that an earlier run has
-    finished, or without them (`afresh`). Sources that `divided` finds long are several works."""
+    """What is to be done for each source, with the rows that an earlier run has finished, or
+    without them (`afresh`). Sources that `divided` finds long are several works.
+
+    The largest come first, so that no worker is left alone with one at the end; for an engine
+    apart, in the order that keeps it busy (curation.sources.in_turn).
+    """
     config_hash = config.hash()
     parts: dict[str, Sequence[Segment | None]] = {}
     if divided is not None and config.scan.detector != "none":
         parts = {source.key: found for source, found in divided(sources) if len(found) > 1}
-    for source in sorted(sources, key=lambda source: -source.bytes):
+    ordered = in_turn(sources) if config.is_apart else largest_first(sources)
+    for source in ordered:
         journal = out.ledger.journal(source.key, config_hash)
         before = journal.rows()
         journal.restart(list(before.values()))

@@ -1,9 +1,10 @@
 """How busy decoding keeps an engine: `python -m eval.feed [VIDEOS...] [--workers N] [--load 1]`.
 
 The engine is a stand-in: it takes one clip at a time, for a fixed time, which is set so that it
-captions as fast as this machine's workers decode (times --load), measured first in the same run.
-Everything else is real: files, workers, frames, their way to the engine's process, and back.
-Beside it two loops over the same files, with as many processes and the same decoder:
+captions as fast as this machine's CPUs decode and hand over the whole set (times --load),
+measured first in the same run. Everything else is real: files, workers, frames, their order and
+their way to the engine's process, and back. Beside it the same with the largest files first, and
+two loops over the files as given, with as many processes and the same decoder:
 
 - no overlap: decode a batch of four, then caption it;
 - prefetched: batches are decoded ahead by processes, and the engine gets one after another, as in
@@ -44,7 +45,7 @@ from curation.feed import captions, feed
 from curation.pipeline import run_workers
 from curation.rows import Made, RowConfig, Work
 from curation.scan import ScanConfig
-from curation.sources import Hashes, identify
+from curation.sources import Hashes, identify, in_turn, largest_first
 from eval.synth import still, write_video
 
 K = TypeVar("K")
@@ -97,17 +98,24 @@ class Fed:
         return self.waiting / self.running
 
 
-def decoding(works: Sequence[Work], config: RowConfig, workers: int) -> float:
-    """Seconds a clip that the workers take with no engine to wait for, their start left out."""
-    arrivals = [time.monotonic() for _, made in run_workers(works, config, workers)]
-    skipped = 2 * workers
-    return (arrivals[-1] - arrivals[skipped]) / (len(arrivals) - 1 - skipped) * 2
+def rate(works: Sequence[Work], config: RowConfig, workers: int, engine: EngineConfig) -> float:
+    """Seconds a clip in which the CPUs decode all of the works and hand them to an engine that
+    takes no time, from when as many clips more as there are workers are done: all have started."""
+    os.environ[SECONDS] = "0"
+    done: list[float] = []
+    with EngineProcess(engine) as process:
+        events = run_workers([*works[:workers], *works], config, workers)
+        for _, event in feed(events, captions(engine), process):
+            if isinstance(event, Made):
+                done.append(time.monotonic())
+    return (done[-1] - done[workers - 1]) / len(works)
 
 
 def streamed(
     works: Sequence[Work], config: RowConfig, workers: int, engine: EngineConfig, seconds: float
 ) -> Fed:
-    """Our way."""
+    """Our way, to an engine that takes `seconds` a clip."""
+    os.environ[SECONDS] = str(seconds)
     decoded: list[float] = []
 
     def noted() -> Iterator[Event]:
@@ -185,17 +193,18 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         paths = list(videos) if videos else _rendered(Path(scratch), clips)
         sources = list(identify(paths, Hashes(Path(scratch) / "hashes.json").sha256))
-        works = [Work(source) for source in sources]
+        works = [Work(source) for source in in_turn(sources)]
+        falling = [Work(source) for source in largest_first(sources)]
         engine = EngineConfig("eval.feed:StandIn", known=(("engine", "stand-in"),))
         config = RowConfig(ScanConfig("none"), engine.name, options=engine)
         table = Table()
         for column in ("feeding", "clips", "service ms", "waits", "unavoidable"):
             table.add_column(column, justify="right" if table.columns else "left")
         for _ in range(repeat):
-            seconds = decoding(works, config, workers) / load
-            os.environ[SECONDS] = str(seconds)
+            seconds = rate(works, config, workers, engine) / load
             found = {
                 "streamed (ours)": streamed(works, config, workers, engine, seconds),
+                "streamed, largest first": streamed(falling, config, workers, engine, seconds),
                 "batches, prefetched": in_batches(paths, seconds, workers, prefetched=True),
                 "batches, no overlap": in_batches(paths, seconds, workers, prefetched=False),
             }

@@ -1,15 +1,17 @@
 """The loader beside named peers: `python -m eval.loader CURATED`.
 
 Epochs over the same clips at the same size with the same number of workers: ClipDataset, WebDataset
-(tars) and `datasets` (the same Parquet shards), the last two with decord, which resizes while it
-decodes. Each runs as a process of its own, in turn (A B C A B C ...). Then 16 frames of rendered
-files, short and long, with dense and sparse keyframes, beside decord, PyAV and, where it is
-installed, qwen-vl-utils; and the memory of 3,000 opens. Ratios hold on a noisy machine; single
-times do not. Needs torch, webdataset, datasets and decord.
+(tars) and `datasets` (the same Parquet shards), the last two with decord and, where it can be
+imported, torchcodec, which both resize while they decode. Each runs as a process of its own, in
+turn (A B C A B C ...). Then 16 frames of rendered files, short and long, with dense and sparse
+keyframes, beside decord, PyAV and, where they are installed, torchcodec and qwen-vl-utils; and the
+memory of 3,000 opens. Ratios hold on a noisy machine; single times do not. Needs torch, webdataset,
+datasets and decord.
 """
 
 from __future__ import annotations
 
+import compileall
 import io
 import json
 import statistics
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,6 +59,28 @@ def decord_frames(content: bytes) -> Any:
     return torch.from_numpy(np.ascontiguousarray(frames.transpose(3, 0, 1, 2)))
 
 
+def torchcodec_frames(content: bytes) -> Any:
+    """(C, T, H, W) uint8 tensor by torchcodec in its fast seek mode, resized while decoding."""
+    decoders: Any = import_module("torchcodec.decoders")
+    resize = import_module("torchcodec.transforms").Resize((HEIGHT, WIDTH))
+    reader = decoders.VideoDecoder(content, seek_mode="approximate", transforms=[resize])
+    frames = reader.get_frames_at(uniform(len(reader))).data
+    return frames.transpose(0, 1).contiguous()
+
+
+@cache
+def has_torchcodec() -> bool:
+    """Whether torchcodec finds an FFmpeg and a torch that it can work with."""
+    try:
+        import_module("torchcodec.decoders")
+    except (ImportError, OSError, RuntimeError):
+        return False
+    return True
+
+
+Decode = Callable[[bytes], Any]
+
+
 # --- loaders: each an iterable over batches with `video` (B, C, T, H, W) ------------------------
 
 
@@ -70,12 +95,12 @@ def ours(folder: Path, workers: int) -> Iterable[Any]:
     return (batch["video"] for batch in data.loader(workers=workers))
 
 
-def webdataset(folder: Path, workers: int) -> Iterable[Any]:
+def webdataset(folder: Path, workers: int, decode: Decode = decord_frames) -> Iterable[Any]:
     """WebDataset, a tar a worker at least."""
     wds: Any = import_module("webdataset")
     tars = sorted(str(path) for path in (folder / "tars").glob("*.tar"))
     data = wds.WebDataset(tars, shardshuffle=False, empty_check=False)
-    data = data.map(lambda s: (decord_frames(s["mp4"]), s["txt"].decode()))
+    data = data.map(lambda s: (decode(s["mp4"]), s["txt"].decode()))
     loader = wds.WebLoader(data.batched(BATCH), batch_size=None, num_workers=workers)
     return (video for video, _ in loader)
 
@@ -83,7 +108,7 @@ def webdataset(folder: Path, workers: int) -> Iterable[Any]:
 class _Hugging:
     """A map-style dataset over the same shards, read by `datasets`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, decode: Decode) -> None:
         from datasets import Video, load_dataset
 
         files = str(folder / "ours" / "data" / "*.parquet")
@@ -96,21 +121,22 @@ class _Hugging:
         )
         data = data.select_columns(["video", "caption_t2v"])
         self._data = data.cast_column("video", Video(decode=False))
+        self._decode = decode
 
     def __len__(self) -> int:
         return len(self._data)
 
     def __getitem__(self, index: int) -> tuple[Any, str]:
         row = self._data[index]
-        return decord_frames(row["video"]["bytes"]), row["caption_t2v"]
+        return self._decode(row["video"]["bytes"]), row["caption_t2v"]
 
 
-def hugging(folder: Path, workers: int) -> Iterable[Any]:
+def hugging(folder: Path, workers: int, decode: Decode = decord_frames) -> Iterable[Any]:
     """`datasets` over Parquet, shuffled by a DataLoader."""
     from torch.utils.data import DataLoader
 
     loader: Any = DataLoader(
-        _Hugging(folder),  # type: ignore[arg-type, unused-ignore]
+        _Hugging(folder, decode),  # type: ignore[arg-type, unused-ignore]
         batch_size=BATCH,
         shuffle=True,
         num_workers=workers,
@@ -122,11 +148,20 @@ LOADERS: dict[str, Callable[[Path, int], Iterable[Any]]] = {
     "ours": ours,
     "webdataset": webdataset,
     "datasets": hugging,
+    "webdataset, torchcodec": partial(webdataset, decode=torchcodec_frames),
+    "datasets, torchcodec": partial(hugging, decode=torchcodec_frames),
 }
+
+
+def loaders() -> list[str]:
+    """Those that can run here."""
+    return [name for name in LOADERS if "torchcodec" not in name or has_torchcodec()]
 
 
 def prepare(curated: Path, folder: Path) -> int:
     """The same clips in both layouts; returns how many are long enough to be read."""
+    for package in ("captioner", "curation"):  # as pip does for those that it installs
+        compileall.compile_dir(Path(__file__).parents[1] / package, quiet=1)
     from curation.dataset import DatasetConfig, publish, read_manifest, read_shard
 
     publish(curated, folder / "ours", DatasetConfig())
@@ -233,12 +268,20 @@ def _qwen_16(path: Path) -> Any:
     return reader({"video": str(path), "nframes": FRAMES})[0]
 
 
+def _torchcodec_16(path: Path) -> Any:
+    decoders: Any = import_module("torchcodec.decoders")
+    reader = decoders.VideoDecoder(str(path), seek_mode="approximate")
+    return reader.get_frames_at(uniform(len(reader))).data
+
+
 def _readers() -> dict[str, Callable[[Path], Any]]:
     readers: dict[str, Callable[[Path], Any]] = {
         "ours": _ours_16,
         "decord": _decord_16,
         "PyAV": _pyav_16,
     }
+    if has_torchcodec():
+        readers["torchcodec"] = _torchcodec_16
     if find_spec("qwen_vl_utils") is not None:
         readers["qwen-vl-utils"] = _qwen_16
     return readers
@@ -274,13 +317,15 @@ def compare(
 ) -> None:
     """Print samples a second, first-sample latency, frame sampling, and memory."""
     console = Console()
+    if not has_torchcodec():
+        console.print("torchcodec cannot be imported: without it")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         clips = prepare(curated, folder)
-        results: dict[str, list[dict[str, float]]] = {name: [] for name in LOADERS}
+        results: dict[str, list[dict[str, float]]] = {name: [] for name in loaders()}
         timed("datasets", folder, 0, 1)  # converts its Parquet to Arrow once; not counted
         for _ in range(runs):
-            for name in LOADERS:
+            for name in results:
                 results[name].append(timed(name, folder, workers, epochs))
         table = Table(
             title=f"{clips} clips, {FRAMES} frames of {WIDTH}x{HEIGHT}, {workers} workers"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ from curation.clip_frames import Choice, Range, UnreadableVideoError, read_frame
 from curation.clip_loader import BucketSampler, ClipLoader, ResumeError
 from curation.dataset import DatasetConfig, DatasetError, publish
 from curation.output import Output
-from eval.synth import write_video
+from eval.synth import still, write_video
 from tests import clips
 from tests.curation.curated import Film, caption, curate
 
@@ -151,6 +152,20 @@ def test_pictures_come_out_upright_with_square_pixels(tmp_path: Path) -> None:
         container.mux(stream.encode())
     assert read_frames(tmp_path / "wide.mp4", Choice(2)).shape == (2, 64, 128, 3)
     assert read_frames(tmp_path / "wide.mp4", Choice(2), (32, 32)).shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("size", [(320, 180), (448, 252), (896, 504)])
+def test_pictures_of_another_size_keep_their_brightness(
+    seed: int, size: tuple[int, int], tmp_path: Path
+) -> None:
+    picture = still(seed, 640, 360)
+    path = write_video(tmp_path / "a.mp4", [picture] * 5, crf=1)
+    found = read_frames(path, Choice(2), size)[1].astype(float)
+    scaling = cv2.INTER_CUBIC if size[0] > 640 else cv2.INTER_AREA
+    truth = cv2.resize(picture.astype(np.float32), size, interpolation=scaling)
+    difference = found - np.clip(truth, 0, 255)
+    assert np.abs(difference.mean(axis=(0, 1))).max() < 0.7, "levels of 255, by channel"
 
 
 @pytest.mark.parametrize("content", [b"", b"#EXTM3U\nfile:///etc/passwd", b"\x00" * 64])
