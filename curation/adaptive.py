@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scenedetect import AdaptiveDetector, FrameTimecode
 
 
-class Adaptive(AdaptiveDetector):
+class Adaptive(AdaptiveDetector):  # type: ignore[misc]
     """The library takes differences in 32-bit copies of each plane, which at 64 x 36 costs three
     times what all the rest of it does. Without `luma_only`, weights and a statistics file."""
 
@@ -23,4 +23,5 @@ class Adaptive(AdaptiveDetector):
         if before is None:
             return 0.0
         pixels = hsv.shape[0] * hsv.shape[1]
-        return sum(total / pixels for total in cv2.sumElems(cv2.absdiff(hsv, before))[:3]) / 3
+        hue, saturation, value, _ = cv2.sumElems(cv2.absdiff(hsv, before))
+        return float(hue / pixels + saturation / pixels + value / pixels) / 3

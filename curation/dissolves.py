@@ -77,8 +77,8 @@ class Dissolves:
         changed = change > CHANGE**2
         if not changed.any():
             return None
-        spans, first, apart, change = (x[changed] for x in (spans, first, apart, change))
-        rest = _mean_square(past.tiny(now - spans) - first - apart / 2)
+        spans, change = spans[changed], change[changed]
+        rest = _mean_square(past.tiny(now - spans) - first[changed] - apart[changed] / 2)
         fits = rest < OFF_MEAN**2 * change
         if not fits.any():
             return None
@@ -143,5 +143,5 @@ class Dissolves:
         return mixture(middle, old, new)
 
 
-def _mean_square(rows: Float) -> Float:
+def _mean_square(rows: NDArray[np.float32 | np.float64]) -> Float:
     return np.asarray(np.einsum("ij,ij->i", rows, rows) / Look.TINY, np.float32)

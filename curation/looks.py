@@ -33,6 +33,7 @@ Detail = tuple[Float, Float, NDArray[np.uint8]]
 _GRID = np.stack(
     np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32)), axis=-1
 )
+_NONE = np.empty(0, np.float32)
 
 
 class Look:
@@ -151,7 +152,7 @@ def explained(before: Look, after: Look, in_place: bool = False) -> float:
     if not in_place:
         source = _GRID + _flow(new_eight, old_eight)
         both = cv2.merge([old, old_weight])
-        both = cv2.remap(both, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        both = cv2.remap(both, source, _NONE, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         moved, weight = (np.asarray(plane, np.float32) for plane in cv2.split(both))
 
     mean_old, mean_new = cv2.blur(moved, _WINDOW), cv2.blur(new, _WINDOW)

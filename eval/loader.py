@@ -11,7 +11,6 @@ datasets and decord.
 
 from __future__ import annotations
 
-import compileall
 import io
 import json
 import statistics
@@ -35,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.clip_frames import Choice, read_frames
+from eval.speed import compile_packages
 from eval.synth import still
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -160,8 +160,7 @@ def loaders() -> list[str]:
 
 def prepare(curated: Path, folder: Path) -> int:
     """The same clips in both layouts; returns how many are long enough to be read."""
-    for package in ("captioner", "curation"):  # as pip does for those that it installs
-        compileall.compile_dir(Path(__file__).parents[1] / package, quiet=1)
+    compile_packages()
     from curation.dataset import DatasetConfig, publish, read_manifest, read_shard
 
     publish(curated, folder / "ours", DatasetConfig())
