@@ -512,11 +512,12 @@ def test_the_model_that_captions_answers_questions(sources: list[Source], tmp_pa
         assert row.caption is not None, "a rule on an answer does not keep it from being given"
         assert row.scores["light"] == pytest.approx(float(row.caption.environment[5:]), abs=1e-3)
         assert row.scores["light"] == pytest.approx(row.scores["bright"] / 255, abs=0.05)
-    limit = sorted(row.scores["light"] for row in rows)[1]
+    # Half way between two scores, as a preset has it in a few digits.
+    limit = sum(sorted(row.scores["light"] for row in rows)[1:3]) / 2
     stricter = preset(tmp_path, ASKED.replace("50 %", f"{100 * limit:.4f} %"))
     judge_all(stricter, out)
     assert [row.decision == "keep" for row in out.rows()] == [
-        row.scores["light"] <= limit + 1e-6 for row in out.rows()
+        row.scores["light"] <= limit for row in out.rows()
     ]
     unasked = RowConfig(
         ScanConfig(), options.name, False, own, EngineConfig(options.name), own.scoring
