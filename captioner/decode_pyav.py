@@ -41,7 +41,7 @@ def open_pyav(
 
     `at` is the first frame given: it is decoded from a keyframe before it, or from the beginning of
     the source where seeking cannot be relied upon. `exact` keeps the loop filter, without which
-    pictures are decoded for looking at. Raises UnreadableVideoError, also when there is no
+    large pictures are decoded for looking at. Raises UnreadableVideoError, also when there is no
     frame with the timestamp of `at`.
     """
     for back in _SEEK_BACK if at is not None and at.index > 0 else ():
@@ -93,13 +93,10 @@ def _pyav_video(
         raise UnreadableVideoError("its codec is not supported")
     check_size(context.width, context.height)
     context.options = {"max_pixels": str(MAX_PIXELS)}
-    if not exact:
-        # A fifth of the CPU. Large pictures are halved, and then show no difference: 43 dB and
-        # more on 1080p footage of 2 to 5 Mbit/s, 35 dB in the worst frame at a tenth of that.
-        # Others lose it only where no other frame refers to them: 49 dB and more in each frame of
-        # 36 real clips.
-        large = max(context.width, context.height) >= MAX_SIDE
-        context.options["skip_loop_filter"] = "all" if large else "noref"
+    if max(context.width, context.height) >= MAX_SIDE and not exact:
+        # A fifth of the CPU. Pictures of this size are halved, and then show no difference: 43 dB
+        # and more on 1080p footage of 2 to 5 Mbit/s, 35 dB in the worst frame at a tenth of that.
+        context.options["skip_loop_filter"] = "all"
     context.thread_count = threads
     context.thread_type = "AUTO" if threads != 1 else "NONE"
 

@@ -208,18 +208,19 @@ def test_pixel_formats(pixels: str, tmp_path: Path) -> None:
             assert np.abs(rgb[y, x].astype(int) - colours()[y, x]).max() < 12
 
 
-@pytest.mark.parametrize(("width", "height", "least"), [(640, 360, 45), (1920, 1080, 40)])
-def test_pictures_for_looking_at_differ_invisibly_from_exact_ones(
-    width: int, height: int, least: float, tmp_path: Path
+@pytest.mark.parametrize(("width", "height"), [(640, 360), (1920, 1080)])
+def test_only_pictures_that_are_halved_go_without_the_loop_filter(
+    width: int, height: int, tmp_path: Path
 ) -> None:
     place = still(3, width + 60, height)
     pan = [place[:, 3 * i : 3 * i + width] for i in range(20)]
     path = write_video(tmp_path / "a.mp4", pan, crf=23)
-    worst, same = 100.0, []
+    errors = []
     with open_pyav(path, 1) as quick, open_pyav(path, 1, exact=True) as exact:
         for a, b in zip(quick.frames(), exact.frames(), strict=True):
-            error = np.square(a.picture().y.astype(float) - b.picture().y).mean()
-            same.append(error == 0)
-            worst = min(worst, 10 * np.log10(255**2 / max(error, 1e-9)))
-    assert worst > least
-    assert not all(same), "the loop filter was run on every frame"
+            errors.append(np.square(a.picture().y.astype(float) - b.picture().y).mean())
+    if width < 1280:
+        assert max(errors) == 0
+    else:
+        assert max(errors) > 0, "the loop filter was run on every frame"
+        assert 10 * np.log10(255**2 / max(errors)) > 40, "one sees the difference"
