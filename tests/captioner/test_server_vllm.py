@@ -67,7 +67,6 @@ def served(model: Path, log: Path) -> Iterator[ServerGenerator]:
     environment = {
         **os.environ,
         "SKYCAPTIONER_API_KEY": "a key",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
     }

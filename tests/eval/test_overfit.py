@@ -56,7 +56,6 @@ def test_vllm_gives_each_clip_its_caption(model: Path, monkeypatch: pytest.Monke
     from captioner.engines.vllm import VllmGenerator, VllmOptions
 
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     generator = VllmGenerator(
         str(model), VllmOptions(dtype="float32", running=2, eager=True, context=8192)
     )

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from captioner.engines.checkpoint import ModelError
-from captioner.engines.vllm import VllmGenerator, VllmOptions, check_version
+from captioner.engines.checkpoint import MIN_CONTEXT, ModelError
+from captioner.engines.vllm import VllmGenerator, VllmOptions, check_version, memory
 from captioner.engines.vlm import Request, VlmEngine, answer_schema
 from captioner.policies import native, reference
 from captioner.schema import ShotCaption
@@ -171,6 +172,29 @@ def test_requests_are_pulled_only_as_there_is_room(generator: VllmGenerator) -> 
         answered += 1
 
     assert answered == len(pulled) == 20
+
+
+def test_without_a_gpu_all_that_run_have_room_and_take_no_more(generator: VllmGenerator) -> None:
+    generator.generate([ask()])
+
+    cache = generator._engine.vllm_config.cache_config
+    room = cache.num_gpu_blocks * cache.block_size
+    assert room == OPTIONS.running * MIN_CONTEXT + cache.block_size
+
+
+def test_what_does_not_fit_takes_a_share_of_the_free_memory(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    psutil = pytest.importorskip("psutil")
+    model, gib = str(tiny_model), 2**30
+    machine = SimpleNamespace(available=8 * gib, total=16 * gib)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    many = 10**9 // MIN_CONTEXT
+    assert memory(model, "auto", many, MIN_CONTEXT) == {"gpu_memory_utilization": 0.4}
+    assert memory(model, "auto", 1, MIN_CONTEXT)["kv_cache_memory_bytes"] < gib
+    assert memory(model, "auto", 1, MIN_CONTEXT, 0.7) == {"gpu_memory_utilization": 0.7}
+    monkeypatch.setattr("captioner.engine_config.has_gpu", lambda: True)
+    assert memory(model, "auto", 1, MIN_CONTEXT) == {"gpu_memory_utilization": 0.9}
 
 
 def test_text_alone_needs_no_video(generator: VllmGenerator) -> None:
