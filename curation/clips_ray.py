@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from curation.clips import ClipConfig, ClipRange, Written, clip_path, present, write_clips
+from curation.clips import ClipConfig, ClipRange, Written, clip_path, write_clips
 from curation.inputs import near
 from curation.ledger import replacing
 from curation.ray_tasks import map_on_ray
@@ -31,23 +31,12 @@ class Chunk:
 def cut_on_ray(
     chunks: Sequence[Chunk], folder: Path, config: ClipConfig, workers: int
 ) -> Iterator[tuple[Chunk, list[Written]]]:
-    """Write the clips of each chunk into `folder`; what is there already is not cut again.
+    """Write the clips of each chunk into `folder`; at most `workers` tasks of one core at a time.
 
-    At most `workers` tasks of one core run at a time. Raises OSError when `folder` cannot be
-    written.
+    Raises OSError when `folder` cannot be written.
     """
-    missing: dict[Chunk, tuple[Chunk, list[Written]]] = {}
-    for chunk in chunks:
-        known = {c: present(c, clip_path(folder, c.clip_id), config) for c in chunk.clips}
-        there = [written for written in known.values() if written is not None]
-        left = tuple(clip for clip, written in known.items() if written is None)
-        if left:
-            missing[Chunk(chunk.source, left)] = chunk, there
-        else:
-            yield chunk, there
-    for cut, made in map_on_ray(partial(_cut, config=config), missing, workers):
-        chunk, there = missing[cut]
-        yield chunk, there + [_kept(written, content, folder) for written, content in made]
+    for chunk, made in map_on_ray(partial(_cut, config=config), chunks, workers):
+        yield chunk, [_kept(written, content, folder) for written, content in made]
 
 
 def _cut(chunk: Chunk, config: ClipConfig) -> list[tuple[Written, bytes]]:

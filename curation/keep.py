@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clips import ClipConfig, Cut, Written, clip_path, clip_range
+from curation.clips import ClipConfig, Cut, Written, clip_path, clip_range, present
 from curation.clips_ray import CHUNK, Chunk, cut_chunk, cut_on_ray
 from curation.crop import CropConfig
 from curation.dedupe import DedupeConfig
@@ -91,11 +91,10 @@ def cut_clips(
         for source, rows in kept.items()
         for start in range(0, len(rows), CHUNK)
     ]
-    cut = cut_on_ray if ray else _cut_here
     made: list[Written] = []
     lengths: dict[str, float] = {}
     written: dict[Source, list[Written]] = defaultdict(list)
-    for chunk, done in cut(chunks, out.clips, config, workers):
+    for chunk, done in _cut(chunks, out.clips, config, workers, ray):
         written[chunk.source] += done
         made += [one for one in done if one.made]
         lengths |= {one.clip_id: one.seconds for one in chunk.clips}
@@ -107,6 +106,27 @@ def cut_clips(
         bytes=sum(one.bytes for one in made),
         cpu_seconds=sum(one.cpu_seconds for one in made),
     )
+
+
+def _cut(
+    chunks: Sequence[Chunk], folder: Path, config: ClipConfig, workers: int, ray: bool
+) -> Iterator[tuple[Chunk, list[Written]]]:
+    """Each chunk with its files, of which only those that are not there already are made."""
+    missing: dict[Chunk, tuple[Chunk, list[Written]]] = {}
+    for chunk in chunks:
+        known = {c: present(c, clip_path(folder, c.clip_id), config) for c in chunk.clips}
+        there = [written for written in known.values() if written is not None]
+        left = tuple(clip for clip, written in known.items() if written is None)
+        if left:
+            missing[Chunk(chunk.source, left)] = chunk, there
+        else:
+            yield chunk, there
+    if not missing:
+        return
+    cut = cut_on_ray if ray else _cut_here
+    for part, made in cut(list(missing), folder, config, workers):
+        chunk, there = missing[part]
+        yield chunk, there + made
 
 
 def _cut_here(
