@@ -54,6 +54,8 @@ class Sizes:
     blocks: int
 
 
+TASKS: list[str] = list(get_args(Task))
+
 SIZES: dict[SizeName, Sizes] = {
     "tiny": Sizes(2, 12, 32, 2, 32, 3, (1, 1, 1, 1), 1),
     # Wan 2.1's 1.3B and its VAE, which SkyReels-V2 keeps (wan/configs/wan_t2v_1_3B.py of Wan-Video/
@@ -186,19 +188,20 @@ def _tokenizer() -> Any:
 
 
 def _main(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    task: Annotated[str, typer.Option(help="t2v, i2v or df.")] = "t2v",
+    out: Annotated[Path, typer.Argument(help="Folder to write; each task gets one in it.")],
+    task: Annotated[list[str], typer.Option(help="t2v, i2v or df; all by default.")] = TASKS,
     seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
     size: Annotated[str, typer.Option(help="tiny, or 1.3b to measure.")] = "tiny",
 ) -> None:
-    """Write a SkyReels-V2 checkpoint of random weights."""
-    if task not in get_args(Task):
-        raise typer.BadParameter(f"{task!r} is none of {', '.join(get_args(Task))}")
+    """Write SkyReels-V2 checkpoints of random weights."""
+    if wrong := [one for one in task if one not in TASKS]:
+        raise typer.BadParameter(f"{wrong[0]!r} is none of {', '.join(TASKS)}")
     if size not in SIZES:
         raise typer.BadParameter(f"{size!r} is none of {', '.join(SIZES)}")
-    build(out, cast(Task, task), seed, size)
-    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    typer.echo(f"{out}: {task}, {written / 1e6:.1f} MB")
+    for one in task:
+        folder = build(out / one, cast(Task, one), seed, size)
+        written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        typer.echo(f"{folder}: {written / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -54,11 +54,12 @@ def main(
     captions = ["--captions", "all", "--engine", "experts"]
     _run("curate", "-i", films, "-o", curated, "--preset", preset, *captions)
     _run("dataset", curated, "-o", dataset)
+    models = {task: folder / "tiny" / task for task in TASKS}
+    if not all((model / "model_index.json").is_file() for model in models.values()):
+        _run("generation.tiny", folder / "tiny")
     for task, options in TASKS.items():
-        model, made, loop = (folder / f"{name}-{task}" for name in ("tiny", "generated", "loop"))
-        if not (model / "model_index.json").is_file():
-            _run("generation.tiny", model, "--task", task)
-        given = ["--model", model, "--task", task, *options, *SMALL]
+        made, loop = (folder / f"{name}-{task}" for name in ("generated", "loop"))
+        given = ["--model", models[task], "--task", task, *options, *SMALL]
         _run("generate", dataset, "-o", made, *given)
         _run("loop", made, "--real", dataset, "-o", loop, "--engine", "experts", "--pairs")
     weights = folder / "loop-t2v" / "loop_weights.json"
