@@ -128,8 +128,12 @@ class Dissolves:
         old, new = past.look(start - 1), past.look(end)
         if min(old.contrast, new.contrast) < FAINT:
             return False
-        change, common = distance(old, new), explained(old, new)
-        if change < CHANGE or common >= NOTHING_COMMON:
+        change = distance(old, new)
+        # The cheaper first: the flow between many pictures costs more than all the rest.
+        if change < CHANGE or not mixture(past.look((start + end - 1) // 2), old, new):
+            return False
+        common = explained(old, new)
+        if common >= NOTHING_COMMON:
             return False
         if common >= past.usual(range(start - 1, start - 5, -1), change):
             return False
@@ -137,10 +141,7 @@ class Dissolves:
             return False
         # A pan over something smooth passes for a blend, but gets there by moving.
         path = [past.look(i) for i in range(start - 1, end, 3)]
-        if travel([*path, new]) > PANNED:
-            return False
-        middle = past.look((start + end - 1) // 2)
-        return mixture(middle, old, new)
+        return travel([*path, new]) <= PANNED
 
 
 def _mean_square(rows: NDArray[np.float32 | np.float64]) -> Float:
