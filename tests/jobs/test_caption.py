@@ -12,7 +12,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+import jobs.caption
 from eval.synth import write_video
 from tests import clips
 
@@ -231,30 +233,23 @@ def test_mistakes_get_one_line_and_exit_code_2(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", clips.panning(0, 3))
     file = tmp_path / "file"
     file.touch()
-    mistakes = {
-        "there is no": run(tmp_path / "nothing.mp4", "-o", tmp_path / "out"),
-        "no video in": run(tmp_path / "empty", "-o", tmp_path / "out"),
-        "file": run(video, "-o", file),
-        "max_shot": run(video, "-o", tmp_path / "out", "--max-shot", 1, "--min-shot", 3),
-        "/proc": run(video, "-o", "/proc/nowhere"),
-        "needs --endpoint": run(video, "-o", tmp_path / "out", "--engine", "server"),
-        "no server answers": run(
-            video,
-            "-o",
-            tmp_path / "out",
-            "--engine",
-            "server",
-            "--endpoint",
-            "http://127.0.0.1:9/v1",
-        ),
-        "only for a model": run(
-            video, "-o", tmp_path / "out", "--engine", "experts", "--model", "a"
-        ),
-    }
-    for words, mistake in mistakes.items():
-        assert mistake.returncode == 2, words
-        assert words in mistake.stderr
-        assert len(mistake.stderr.strip().splitlines()) == 1, mistake.stderr
+    out = ["-o", tmp_path / "out"]
+    server = ["--engine", "server"]
+    for words, arguments in {
+        "there is no": [tmp_path / "nothing.mp4", *out],
+        "no video in": [tmp_path / "empty", *out],
+        "file": [video, "-o", file],
+        "max_shot": [video, *out, "--max-shot", 1, "--min-shot", 3],
+        "/proc": [video, "-o", "/proc/nowhere"],
+        "needs --endpoint": [video, *out, *server],
+        "no server answers": [video, *out, *server, "--endpoint", "http://127.0.0.1:9/v1"],
+        "only for a model": [video, *out, "--engine", "experts", "--model", "a"],
+    }.items():
+        # In this process, as a mistake starts nothing.
+        done = CliRunner().invoke(jobs.caption.app, list(map(str, arguments)))
+        assert done.exit_code == 2, words
+        assert words in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+import jobs.curate
 from captioner.decode import open_video
 from eval.synth import still, write_video
 from tests import clips
@@ -31,6 +33,14 @@ rules:
 def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     command = [*CURATE, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def refused(*arguments: object) -> str:
+    """What it says of a mistake; in this process, as it starts nothing."""
+    done = CliRunner().invoke(jobs.curate.app, list(map(str, arguments)))
+    assert done.exit_code == 2, done.output
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
 
 
 def ledger(out: Path) -> list[dict[str, object]]:
@@ -141,7 +151,7 @@ def test_a_second_run_does_nothing_again(options: list[object], finished: Path) 
     assert (written(finished), ledger(finished)) == (before, rows)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_killed_run_goes_on_to_the_same_rows(
     seed: int, options: list[object], finished: Path, tmp_path: Path
 ) -> None:
@@ -194,10 +204,7 @@ def test_mistakes_are_one_line_before_any_decoding(films: Path, tmp_path: Path) 
         (["-i", tmp_path / "nowhere"], "nowhere"),
         (["-i", films, "--facts", bad], "bad.yaml"),
     ):
-        done = run(*arguments, "-o", tmp_path / "out")
-        assert done.returncode == 2, done.stderr
-        assert says in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        assert says in refused(*arguments, "-o", tmp_path / "out")
     assert not list((tmp_path / "out").glob("ledger/*"))
 
 
