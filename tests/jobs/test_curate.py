@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
 import jobs.curate
 from captioner.decode import open_video
 from eval.synth import still, write_video
 from tests import clips
+from tests.refused import refused
 
 CURATE = [sys.executable, "-m", "jobs.curate"]
 
@@ -33,14 +33,6 @@ rules:
 def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     command = [*CURATE, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
-
-
-def refused(*arguments: object) -> str:
-    """What it says of a mistake; in this process, as it starts nothing."""
-    done = CliRunner().invoke(jobs.curate.app, list(map(str, arguments)))
-    assert done.exit_code == 2, done.output
-    assert len(done.stderr.splitlines()) == 1
-    return done.stderr
 
 
 def ledger(out: Path) -> list[dict[str, object]]:
@@ -204,7 +196,7 @@ def test_mistakes_are_one_line_before_any_decoding(films: Path, tmp_path: Path) 
         (["-i", tmp_path / "nowhere"], "nowhere"),
         (["-i", films, "--facts", bad], "bad.yaml"),
     ):
-        assert says in refused(*arguments, "-o", tmp_path / "out")
+        assert says in refused(jobs.curate.app, *arguments, "-o", tmp_path / "out")
     assert not list((tmp_path / "out").glob("ledger/*"))
 
 

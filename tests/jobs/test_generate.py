@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import jobs.generate
 from curation.dataset import publish
 from generation.ledger import read_generations
 from generation.video import encode
 from tests.clips import panning
 from tests.generation.stand_ins import curated_by_concept
+from tests.refused import refused
 
 VIDEO = encode(np.stack(panning(1, 9, 96, 64)), 24.0)
 SMALL = ["--height", "32", "--width", "48", "--frames", "9", "--steps", "2", "--dtype", "float32"]
@@ -182,10 +184,7 @@ def test_a_mistake_is_one_line(
     dataset: Path, tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     given = [str(dataset) if a == "SET" else a for a in arguments]
-    done = run(dataset, "-o", tmp_path / "o", *given)
-    assert done.returncode == 2, done.stderr
-    assert says in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert says in refused(jobs.generate.app, dataset, "-o", tmp_path / "o", *given)
     assert not (tmp_path / "o").exists()
 
 

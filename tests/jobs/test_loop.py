@@ -7,12 +7,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
 import jobs.decide
 import jobs.loop
@@ -22,6 +20,7 @@ from curation.output import Output
 from eval.synth import Rgb, still, write_video
 from generation.ledger import LEDGER, Generation, arrow_schema
 from tests.clips import two_shots
+from tests.refused import refused
 
 WAYS = {"pan_left": (-1, 0), "pan_right": (1, 0), "static": (0, 0)}
 CLIPS = 5
@@ -45,14 +44,6 @@ def run(job: str, *arguments: object, code: int | None = 0) -> "subprocess.Compl
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert code is None or done.returncode == code, done.stderr
     return done
-
-
-def refused(job: Any, *arguments: object) -> str:
-    """What a job says of a mistake; in this process, as it starts nothing."""
-    done = CliRunner().invoke(job, list(map(str, arguments)))
-    assert done.exit_code == 2, done.output
-    assert done.stderr.count("\n") == 1
-    return done.stderr
 
 
 def preset(folder: Path, mode: str) -> Path:
