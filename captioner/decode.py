@@ -49,10 +49,7 @@ def read_clip(path: Path, threads: int = 0) -> FrameBatch:
         for frame in video.frames():
             start = frame.pts if sampler.seen == 0 else start
             end = frame.pts + frame.duration
-            if sampler.wants():
-                sampler.offer(frame.picture())
-            else:
-                sampler.skip()
+            sampler.offer(frame)
         base = video.info.time_base
         return sampler.batch(float(start * base), float(end * base))
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captioner.containers import open_container, reason, video_stream, why_not_opened
-from captioner.frames import MAX_SIDE, Picture, Plane, halve
+from captioner.frames import MAX_SIDE, Picture, Plane, halve, halved
 from captioner.video import MAX_PIXELS, UnreadableVideoError, Video, VideoInfo, check_size
 
 AnyPlane = NDArray[np.uint8 | np.uint16]
@@ -255,12 +255,31 @@ class AvFrame:
 
     def picture(self) -> Picture:
         """As `Frame.picture`."""
-        y, u, v = (_eight_bit(plane, self._bits) for plane in self._planes)
-        while max(y.shape) >= MAX_SIDE:
-            y, u, v = halve(y), halve(u), halve(v)
-        y, u, v = (self._upright(plane) for plane in (y, u, v))
-        time = self.pts * self._time_base.numerator / self._time_base.denominator
-        return Picture(y, u, v, time, self.pts, self.index, self.matrix, self.full_range)
+        return self._picture
+
+    def luma(self) -> Plane:
+        """As `Frame.luma`."""
+        return self._luma
+
+    @property
+    def time(self) -> float:
+        """As `Frame.time`."""
+        return self.pts * self._time_base.numerator / self._time_base.denominator
+
+    @cached_property
+    def _picture(self) -> Picture:
+        y, *chroma = self._planes
+        u, v = (_eight_bit(plane, self._bits) for plane in chroma)
+        side = max(y.shape)
+        while side >= MAX_SIDE:
+            u, v, side = halve(u), halve(v), side // 2
+        u, v = self._upright(u), self._upright(v)
+        luma, matrix = self.luma(), self.matrix
+        return Picture(luma, u, v, self.time, self.pts, self.index, matrix, self.full_range)
+
+    @cached_property
+    def _luma(self) -> Plane:
+        return self._upright(halved(_eight_bit(self._planes[0], self._bits), MAX_SIDE))
 
     @property
     def full_range(self) -> bool:

@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from captioner.frames import Picture
+from captioner.frames import Picture, Plane
 from captioner.video import Frame, UnreadableVideoError, Video, VideoInfo, check_size
 
 
@@ -23,8 +24,8 @@ class _RgbFrame:
         self.index = index
         self.pts = pts
         self.duration = duration
+        self.time = time
         self._rgb = rgb
-        self._time = time
 
     @property
     def size(self) -> tuple[int, int]:
@@ -34,8 +35,15 @@ class _RgbFrame:
         small = cv2.resize(self._rgb, (width, height), interpolation=cv2.INTER_NEAREST)
         return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), np.uint8)
 
+    def luma(self) -> Plane:
+        return self._picture.y
+
     def picture(self) -> Picture:
-        return replace(Picture.from_rgb(self._rgb, self._time, self.index), pts=self.pts)
+        return self._picture
+
+    @cached_property
+    def _picture(self) -> Picture:
+        return replace(Picture.from_rgb(self._rgb, self.time, self.index), pts=self.pts)
 
 
 _MILLISECONDS = Fraction(1, 1000)

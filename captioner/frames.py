@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -30,6 +31,10 @@ MOTION_SIDE = 640
 MAX_FRAMES = 32
 """Frames kept a clip at most. Never fewer than half of it once the clip is that long, so the 16
 that SkyCaptioner takes are always there."""
+
+WAITING_PIXELS = 1 << 25
+"""Pixels of frames that wait as they were decoded, 50 MB as 8-bit 4:2:0: 16 of 1080p, which are as
+many as ever wait, or 4 of 4K."""
 
 MAX_MOTION_PAIRS = 64
 MOTION_FPS = 8.0
@@ -125,6 +130,10 @@ class Picture:
         picture = Picture(y, u, v, time, index=index, full_range=True)
         return picture.halved(MAX_SIDE)
 
+    def luma(self) -> Plane:
+        """(H, W) uint8: as of a `DecodedFrame`."""
+        return self.y
+
     def halved(self, below: int) -> Picture:
         """The picture halved until both sides are below `below` pixels."""
         y, u, v = self.y, self.u, self.v
@@ -133,6 +142,28 @@ class Picture:
         if y is self.y:
             return self
         return Picture(y, u, v, self.time, self.pts, self.index, self.matrix, self.full_range)
+
+
+class DecodedFrame(Protocol):
+    """A frame as it was decoded, converted only as far as it is asked for."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as decoded."""
+        ...
+
+    @property
+    def time(self) -> float:
+        """Presentation time, seconds."""
+        ...
+
+    def luma(self) -> Plane:
+        """(H, W) uint8: the `y` of its picture alone."""
+        ...
+
+    def picture(self) -> Picture:
+        """The frame upright, with square pixels, halved until both sides are below `MAX_SIDE`."""
+        ...
 
 
 @contextlib.contextmanager
@@ -155,6 +186,13 @@ def halve(plane: Plane) -> Plane:
     return np.asarray(
         cv2.resize(even, (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8
     )
+
+
+def halved(plane: Plane, below: int) -> Plane:
+    """The plane halved until both sides are below `below` pixels."""
+    while max(plane.shape) >= below:
+        plane = halve(plane)
+    return plane
 
 
 @dataclass(frozen=True)
@@ -230,15 +268,16 @@ class FrameBatch:
 
 
 class ClipSampler:
-    """Keeps an even, bounded sample of the pictures offered to it, in order, one at a time.
+    """Keeps an even, bounded sample of the frames offered to it, in order, one at a time.
 
-    With `window`, in seconds, it keeps `MAX_FRAMES` for each window of the clip, which a model then
-    sees one after another.
+    Every other one of them is dropped when there are more, so these are converted only if they are
+    still there in the end. With `window`, in seconds, it keeps `MAX_FRAMES` for each window of the
+    clip, which a model then sees one after another.
     """
 
     def __init__(self, fps: float, window: float | None = None) -> None:
         self._fps, self._window = fps, window
-        self._pictures: list[Picture] = []
+        self._kept: list[Picture | DecodedFrame] = []
         self._pairs: list[MotionPair] = []
         self._gap = max(1, round(fps / MOTION_FPS))
         self._stride = 1
@@ -246,32 +285,36 @@ class ClipSampler:
         self._pair_start: tuple[Plane, float] | None = None
         self.seen = 0
 
-    def wants(self) -> bool:
-        """Whether the next picture would be kept: if not, `skip` spares its conversion."""
-        return self.seen % self._stride == 0 or self._wants_motion()
-
-    def skip(self) -> None:
-        """Count a picture that `wants` declined."""
-        self.seen += 1
-
-    def offer(self, picture: Picture) -> None:
-        """Keep the picture where the spacing asks for it."""
+    def offer(self, frame: Picture | DecodedFrame) -> None:
+        """Keep the frame's picture where the spacing asks for it."""
         if self._wants_motion():
-            self._pair(picture)
+            self._pair(frame)
         if self.seen % self._stride == 0:
-            self._pictures.append(picture)
-            if len(self._pictures) > self._most():
-                del self._pictures[1::2]
-                self._stride *= 2
+            self._keep(frame)
         self.seen += 1
 
     def batch(self, start: float, end: float) -> FrameBatch:
         """What was kept between `start` and `end` seconds; ValueError when nothing was."""
-        inside = [p for p in self._pictures if start <= p.time < end] or self._pictures[:1]
+        kept = [frame for frame in self._kept if start <= frame.time < end] or self._kept[:1]
+        inside = [_picture(frame) for frame in kept]
         pairs = [p for p in self._pairs if start <= p.start and p.end < end]
         seconds = end - start
         fps = self.seen / seconds if seconds > 0 else 0.0
         return FrameBatch(tuple(inside), tuple(pairs), start, end, fps)
+
+    def _keep(self, frame: Picture | DecodedFrame) -> None:
+        dropped_next = len(self._kept) % 2 == 1
+        self._kept.append(frame if dropped_next and self._may_wait(frame) else _picture(frame))
+        if len(self._kept) > self._most():
+            del self._kept[1::2]
+            self._stride *= 2
+
+    def _may_wait(self, frame: Picture | DecodedFrame) -> bool:
+        """Whether there is memory to hold the frame as it was decoded."""
+        if isinstance(frame, Picture):
+            return True
+        waiting = sum(not isinstance(kept, Picture) for kept in self._kept)
+        return (waiting + 1) * frame.size[0] * frame.size[1] <= WAITING_PIXELS
 
     def _most(self) -> int:
         """Pictures kept at most: `MAX_FRAMES`, a window where there are windows."""
@@ -283,29 +326,23 @@ class ClipSampler:
         phase = self.seen % self._pair_stride
         return phase == 0 or phase == self._gap
 
-    def _pair(self, picture: Picture) -> None:
-        small = picture.y
-        while max(small.shape) >= MOTION_SIDE:
-            small = halve(small)
+    def _pair(self, frame: Picture | DecodedFrame) -> None:
+        small, now = halved(frame.luma(), MOTION_SIDE), frame.time
         phase = self.seen % self._pair_stride
         ends = self._pair_start is not None and (
             phase == self._gap or self._pair_stride == self._gap
         )
         if ends and self._pair_start is not None:
             first, time = self._pair_start
-            self._pairs.append(MotionPair(first, small, time, picture.time))
+            self._pairs.append(MotionPair(first, small, time, now))
             self._pair_start = None
             if len(self._pairs) > MAX_MOTION_PAIRS:
                 del self._pairs[1::2]
                 self._pair_stride = self._pair_stride * 2
                 phase = self.seen % self._pair_stride
         if phase == 0:
-            self._pair_start = (small, picture.time)
+            self._pair_start = (small, now)
 
 
-def sample_clip(pictures: Iterable[Picture], fps: float) -> ClipSampler:
-    """A sampler that has been offered every picture."""
-    sampler = ClipSampler(fps)
-    for picture in pictures:
-        sampler.offer(picture)
-    return sampler
+def _picture(frame: Picture | DecodedFrame) -> Picture:
+    return frame if isinstance(frame, Picture) else frame.picture()

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from captioner.frames import Picture
+from captioner.frames import DecodedFrame
 
 MAX_PIXELS = 8192 * 8192
 """Pictures larger than this are refused: twice the area of 8K, 100 MB a frame."""
@@ -48,28 +48,19 @@ class VideoInfo:
     frames_expected: int | None = None
 
 
-class Frame(Protocol):
-    """A decoded frame, converted only as far as it is asked for."""
+class Frame(DecodedFrame, Protocol):
+    """A decoded frame with its place in the video."""
 
     index: int
     pts: int
     duration: int
     """Ticks of the time base for which the frame is shown."""
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height as decoded."""
-        ...
-
     def thumbnail(self, width: int, height: int) -> NDArray[np.uint8]:
         """(height, width, 3) uint8 BGR from every k-th pixel: for comparing, not for looking.
 
         `width` and `height` are multiples of 4.
         """
-        ...
-
-    def picture(self) -> Picture:
-        """The frame upright, with square pixels, halved until both sides are below `MAX_SIDE`."""
         ...
 
 

@@ -406,7 +406,7 @@ def _batch(video: Video, part: Range | None, row: Mapping[str, Any]) -> FrameBat
         for frame in source.frames():
             if frame.pts >= part.end_pts:
                 break
-            sampler.offer(frame.picture())
+            sampler.offer(frame)
         return sampler.batch(row["start"], row["end"])
 
 

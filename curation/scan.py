@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captioner.decode import open_video
-from captioner.frames import ClipSampler, FrameBatch, Picture, one_thread
+from captioner.frames import ClipSampler, FrameBatch, one_thread
 from captioner.video import Frame, Video, VideoInfo
 from curation.cuts import DETECTORS, LATENCY, Boundary, CutFinder, Kind
 from curation.looks import HEIGHT, WIDTH
@@ -260,13 +260,8 @@ class _Cutter:
         # What is left of a shot may still belong to the part before.
         end = frame.pts + frame.duration
         near = [p.sampler for p in self._parts[-2:-1] if not self._over(p, end)]
-        picture: Picture | None = None
         for sampler in [*near, self._parts[-1].sampler]:
-            if sampler.wants():
-                picture = picture or frame.picture()
-                sampler.offer(picture)
-            else:
-                sampler.skip()
+            sampler.offer(frame)
         while len(self._parts) > 1 and self._over(self._parts[0], end):
             if settled < self._parts[1].first_frame:
                 break

@@ -51,10 +51,7 @@ def _read(path: Path, start: float | None, end: float | None) -> FrameBatch:
             if start is not None and time < start:
                 continue
             last = time + float(frame.duration * video.info.time_base)
-            if sampler.wants():
-                sampler.offer(frame.picture())
-            else:
-                sampler.skip()
+            sampler.offer(frame)
         if not sampler.seen:
             raise UnreadableVideoError("no frame between start and end")
         return sampler.batch(begin, last)

@@ -153,14 +153,9 @@ def read_ranges(
         try:
             for frame in video.frames():
                 start, end = float(frame.pts * base), float((frame.pts + frame.duration) * base)
-                wanting = [part for part in parts if part.counts(start, end)]
-                if any(part.sampler.wants() for part in wanting):
-                    picture = frame.picture()
-                for part in wanting:
-                    if part.sampler.wants():
-                        part.sampler.offer(picture)
-                    else:
-                        part.sampler.skip()
+                for part in parts:
+                    if part.counts(start, end):
+                        part.sampler.offer(frame)
         except UnreadableVideoError as error:
             problem = error
     return [part.batch(problem) for part in parts]
@@ -173,21 +168,32 @@ class _Part:
         self.sampler = sampler
         self.start, self.end = start, end
         self.first, self.last = 0.0, 0.0
+        self._whole: FrameBatch | None = None
 
     def counts(self, start: float, end: float) -> bool:
         """Whether a frame from `start` to `end` seconds is inside; remembers that it is."""
         # A frame belongs where most of it is: times that went through a text file are rounded.
         middle = (start + end) / 2
-        if not ((self.start or float("-inf")) <= middle and middle < (self.end or float("inf"))):
+        if middle < (self.start or float("-inf")):
+            return False
+        if middle >= (self.end or float("inf")):
+            self._close()
             return False
         self.first = start if self.sampler.seen == 0 else self.first
         self.last = end
         return True
 
     def batch(self, problem: Exception | None) -> FrameBatch | Exception:
-        if self.sampler.seen and (problem is None or self.last >= (self.end or float("inf"))):
-            return self.sampler.batch(self.first, self.last)
+        if problem is None or self.last >= (self.end or float("inf")):
+            self._close()
+        if self._whole is not None:
+            return self._whole
         return problem or UnreadableVideoError(f"no frame from {self.start} to {self.end} s")
+
+    def _close(self) -> None:
+        """Take what is kept, once: until then the sampler holds frames as they were decoded."""
+        if self._whole is None and self.sampler.seen:
+            self._whole = self.sampler.batch(self.first, self.last)
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> None:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from captioner.frames import FrameBatch, Plane, halve
+from captioner.frames import FrameBatch, Plane, halved
 
 Floats = NDArray[np.float64]
 Points = NDArray[np.complex128]
@@ -160,14 +160,16 @@ class _Views:
 
     def __post_init__(self) -> None:
         pairs = self.batch.pairs
-        some = np.stack([_small(pair.first) for pair in pairs[:: max(1, len(pairs) // 12)]])
+        some = np.stack([halved(pair.first, _SIDE) for pair in pairs[:: max(1, len(pairs) // 12)]])
         self.height, self.width = some.shape[1:]
         self._crop = _lit(some, 1), _lit(some, 2)
 
     def get(self, picture: Plane) -> Plane:
         """(h, w) uint8; the mean of each neighbourhood is 128 and its deviation at most 40."""
         if id(picture) not in self._done:
-            small = cv2.GaussianBlur(_small(picture)[self._crop].astype(np.float32), (0, 0), 1.0)
+            small = cv2.GaussianBlur(
+                halved(picture, _SIDE)[self._crop].astype(np.float32), (0, 0), 1.0
+            )
             window = (2 * (max(small.shape) // 16) + 1,) * 2
             detail = small - cv2.blur(small, window)
             # The deviation's floor keeps noise, up to 2.5 grey levels, from growing into corners.
@@ -322,12 +324,6 @@ def phrase(motion: CameraMotion) -> str:
     """The motion in SkyCaptioner's words, composites joined by commas."""
     kinds = [kind for kind in ("tracking", "handheld") if getattr(motion, kind)]
     return ", ".join(_PHRASES[name] for name in dict.fromkeys((*kinds, *motion.moves)))
-
-
-def _small(picture: Plane) -> Plane:
-    while max(picture.shape) >= _SIDE:
-        picture = halve(picture)
-    return picture
 
 
 def _lit(pictures: NDArray[np.uint8], axis: int) -> slice:

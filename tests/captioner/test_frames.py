@@ -11,25 +11,39 @@ from captioner.frames import (
     ClipSampler,
     FrameBatch,
     Picture,
+    Plane,
 )
 from eval.synth import still
 
 PLANE = np.zeros((4, 4), np.uint8)
 
 
-def sampled(n: int, fps: float, skip: bool) -> FrameBatch:
+class Decoded:
+    """A frame that counts how often it was converted."""
+
+    size = (4, 4)
+
+    def __init__(self, index: int, fps: float) -> None:
+        self.time, self.index, self.converted = index / fps, index, 0
+
+    def luma(self) -> Plane:
+        return PLANE
+
+    def picture(self) -> Picture:
+        self.converted += 1
+        return Picture(PLANE, PLANE, PLANE, self.time, index=self.index)
+
+
+def sampled(n: int, fps: float) -> FrameBatch:
     sampler = ClipSampler(fps)
     for i in range(n):
-        if skip and not sampler.wants():
-            sampler.skip()
-        else:
-            sampler.offer(Picture(PLANE, PLANE, PLANE, i / fps, index=i))
+        sampler.offer(Picture(PLANE, PLANE, PLANE, i / fps, index=i))
     return sampler.batch(0.0, n / fps)
 
 
 @given(st.integers(1, 3000), st.sampled_from([5.0, 23.976, 30.0, 60.0]))
 def test_the_sample_is_bounded_even_and_dense_enough(n: int, fps: float) -> None:
-    batch = sampled(n, fps, skip=False)
+    batch = sampled(n, fps)
     index = [p.index for p in batch.pictures]
     assert index[0] == 0
     assert min(n, MAX_FRAMES // 2) <= len(index) <= MAX_FRAMES
@@ -44,12 +58,24 @@ def test_the_sample_is_bounded_even_and_dense_enough(n: int, fps: float) -> None
     assert np.allclose(starts, starts[:1].sum() if len(starts) else 0)
 
 
-@given(st.integers(1, 1000), st.sampled_from([12.0, 25.0, 60.0]))
-def test_declined_frames_need_not_be_converted(n: int, fps: float) -> None:
-    """Offering only what is wanted keeps the same sample."""
-    full, spared = sampled(n, fps, skip=False), sampled(n, fps, skip=True)
-    assert [p.index for p in full.pictures] == [p.index for p in spared.pictures]
-    assert [p.start for p in full.pairs] == [p.start for p in spared.pairs]
+@given(st.integers(1, 1000), st.sampled_from([12.0, 25.0, 60.0]), st.booleans())
+def test_decoded_frames_give_the_same_sample_and_few_are_converted(
+    n: int, fps: float, large: bool
+) -> None:
+    frames = [Decoded(i, fps) for i in range(n)]
+    sampler = ClipSampler(fps)
+    for frame in frames:
+        if large:
+            frame.size = (8192, 8192)  # too much to wait
+        sampler.offer(frame)
+    batch, full = sampler.batch(0.0, n / fps), sampled(n, fps)
+    assert [p.index for p in batch.pictures] == [p.index for p in full.pictures]
+    assert [(p.start, p.end) for p in batch.pairs] == [(p.start, p.end) for p in full.pairs]
+    assert all(frame.converted <= 1 for frame in frames)
+    stride = batch.pictures[1].index if len(batch) > 1 else 1
+    converted = sum(frame.converted for frame in frames) - len(batch)
+    # With each doubling half of them go; those of even place have been kept once before.
+    assert converted <= (stride.bit_length() - 1) * MAX_FRAMES // (2 if large else 4)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -67,7 +93,7 @@ def test_large_pictures_are_halved() -> None:
 
 
 def test_uniform_takes_the_middle_of_equal_parts() -> None:
-    batch = sampled(30, 30.0, skip=False)
+    batch = sampled(30, 30.0)
     assert [p.index for p in batch.uniform(3)] == [5, 15, 25]
     assert len(batch.uniform(99)) == 30
 
