@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 
 from captioner.frames import FrameBatch, MotionPair, one_thread
-from curation.measure.bars import Area, extremes, inside_bars, inside_frame
+from curation.measure.bars import Area, extremes, inside_bars
 from curation.measure.blurred_fill import inside_fill
 from curation.measure.cameras import long_looks
 from curation.measure.columns import Columns, column
 from curation.measure.picture_in_picture import inset_score
 from curation.measure.seams import Planes, Seams, planes_of, seam_pixels, transposed
 from curation.measure.split_screen import split_score
+from curation.measure.static_frame import inside_frame
 
 PICTURES = 10
 """Pictures looked at, spread over the clip: own choice, more did not change what was found."""
@@ -70,7 +71,7 @@ def measure(batch: FrameBatch) -> Borders:
         pillarbox = 1 - (picture.right - picture.left) / width
         filled = 0.0
         if picture == whole:
-            picture = inside_frame(np.asarray(cv2.subtract(high, low), np.uint8))
+            picture = inside_frame(high, low)
         if picture == whole:
             picture = inside_fill(greys)
             filled = 1 - (picture.right - picture.left) * (picture.bottom - picture.top) / high.size

@@ -36,6 +36,15 @@ def test_the_picture_inside_its_borders_is_found_to_a_pixel_or_two(case: str) ->
     assert fired(found) == {name for name in rendered.has if name in NAMES}
 
 
+@pytest.mark.parametrize("seed", [770_528, 770_535, 770_584, 770_619])
+def test_a_frame_is_found_though_much_of_the_picture_beside_it_stays_flat(seed: int) -> None:
+    """Seeds in which less than half of a side's columns begin to change at the frame."""
+    rendered = DEFECTS["static-frame"](seed)
+    found = measure(through_codec(rendered))
+    assert box_error(found.border_box, rendered.content) <= 2 * PIXEL
+    assert fired(found) == set()
+
+
 def test_the_share_of_the_bars_is_what_the_box_leaves() -> None:
     rendered = DEFECTS["letterbox"](SEED)
     found = measured(rendered)
