@@ -67,6 +67,18 @@ def test_a_divided_frame_is_found(case: str) -> None:
     assert fired(measured(rendered)) == rendered.has
 
 
+def test_an_inset_is_found_where_it_is() -> None:
+    frames = [np.array(frame) for frame in CLEAN["plain"](SEED).frames]
+    for frame, other in zip(frames, CLEAN["plain"](SEED + 1).frames):
+        frame[20:130, 400:600] = other[100:210, 200:400]
+    found = measure(FrameBatch.from_rgb(frames, 25.0))
+    assert found.border_picture_in_picture is not None
+    assert found.border_picture_in_picture >= FIRES["border_picture_in_picture"]
+    truth = [400 / 640, 20 / 360, 600 / 640, 130 / 360]
+    assert found.border_inset_box == pytest.approx(truth, abs=0.02)
+    assert measure(FrameBatch.from_rgb(CLEAN["plain"](SEED).frames, 25.0)).border_inset_box is None
+
+
 @pytest.mark.parametrize(
     ("case", "seed"),
     [

@@ -8,7 +8,7 @@ import pytest
 from captioner.experts.boxes import Box
 from captioner.experts.text import read_line
 from captioner.frames import FrameBatch
-from curation.measure import burned_text
+from curation.measure import borders, burned_text
 from curation.measure.overlays import Overlays, measure
 from eval.overlays import CLEAN, DEFECTS, FIRES, HEIGHT, WHOLE, WIDTH, Rendered, through_codec
 
@@ -97,6 +97,16 @@ def test_a_logo_is_found_though_the_scene_shows_through_or_creeps(case: str, see
     """Seeds in which the camera zooms, so that the middle nearly stays, or edges of the scene are
     seen in the logo."""
     assert "overlay_logo" in fired(measure(through_codec(DEFECTS[case](seed)), WHOLE))
+
+
+@pytest.mark.parametrize("seed", [770_800, 770_821, 770_926])
+def test_an_inset_at_rest_is_no_logo(seed: int) -> None:
+    """Seeds in which the inset is filmed by a camera at rest: its edges stay, as a logo's do."""
+    batch = through_codec(DEFECTS["picture-in-picture"](seed))
+    assert "overlay_logo" in fired(measure(batch, WHOLE))
+    inset = borders.measure(batch).border_inset_box
+    assert inset is not None
+    assert measure(batch, WHOLE, Box(*inset)).overlay_logo_boxes == []
 
 
 def test_where_nothing_moves_nobody_can_tell_a_logo() -> None:
