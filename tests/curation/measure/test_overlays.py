@@ -124,6 +124,17 @@ def test_stickers_and_mosaic_are_found(case: str) -> None:
     assert rendered.has <= found <= rendered.has | rendered.may
 
 
+@pytest.mark.parametrize("seed", [41_649, 771_677])
+def test_mosaic_is_found_on_the_grid_of_codecs_and_where_it_is_smeared(seed: int) -> None:
+    assert "overlay_mosaic" in fired(measure(through_codec(DEFECTS["mosaic"](seed)), WHOLE))
+
+
+@pytest.mark.parametrize("seed", [772_470, 772_484, 12_407, 22_435])
+def test_rows_of_windows_are_no_mosaic(seed: int) -> None:
+    """Seeds in which the windows are as far apart as blocks, and narrower."""
+    assert fired(measure(through_codec(CLEAN["facade"](seed)), WHOLE)) == set()
+
+
 def test_a_sticker_is_found_though_the_scene_shows_in_its_corners() -> None:
     assert "overlay_sticker" in fired(measure(through_codec(DEFECTS["sticker"](89_943)), WHOLE))
 
