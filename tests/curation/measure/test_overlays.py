@@ -39,6 +39,18 @@ def test_burned_in_text_is_found_where_it_is(case: str) -> None:
     assert found.text_area == pytest.approx(drawn, rel=0.6)
 
 
+@pytest.mark.parametrize(
+    ("case", "seed"), [("watermark", 771_447), ("watermark", 31_328), ("logo", 771_191)]
+)
+def test_a_word_that_stays_is_burned_in_though_the_detector_sees_it_askew(
+    case: str, seed: int
+) -> None:
+    """Seeds in which letters below the line, or edges of the scene beside it, bend its box."""
+    found = fired(measure(through_codec(DEFECTS[case](seed)), WHOLE))
+    assert "text_area" in found
+    assert "text_scene_area" not in found
+
+
 def test_a_long_line_is_found_whole_and_read_from_its_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
