@@ -657,7 +657,8 @@ def measured(batch: FrameBatch) -> Values:
     """What both families say of a clip."""
     border = borders.measure(batch)
     inside = Box(*border.border_box) if border.border_box else WHOLE
-    return border.model_dump() | overlays.measure(batch, inside).model_dump()
+    inset = Box(*border.border_inset_box) if border.border_inset_box else None
+    return border.model_dump() | overlays.measure(batch, inside, inset).model_dump()
 
 
 def fired(values: Values) -> frozenset[str]:

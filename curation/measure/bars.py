@@ -1,4 +1,4 @@
-"""Flat bars around the picture, and motionless frames.
+"""Flat bars around the picture.
 
 Bars are told from dark scenes by looking at the brightest and the darkest value that each pixel
 takes over time, and by a straight edge: nearly every column must leave the bar at the same row.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.measure.marks import Bool, Plane
+from curation.measure.marks import Plane
 
 LEVEL = 10
 """Levels of 255 that a pixel of a bar may be off its colour: ringing beside an edge of H.264 at
@@ -29,12 +29,6 @@ side, and where there is none (a night sky over a roof)."""
 
 EARLY, EARLY_ALONE = 0.4, 0.08
 """Share of the columns that may leave the bar sooner: subtitles are often put into bars."""
-
-FRAME_CHANGE = 14
-"""Levels by which a pixel changes over time inside a static frame."""
-
-FRAME_STRAIGHT, FRAME_EARLY = 0.45, 0.2
-"""As STRAIGHT and EARLY, where change and not colour tells the picture from the frame around it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +102,7 @@ def _bars(high: Plane, low: Plane) -> tuple[int, int]:
     last = _edge(high[::-1][:half], low[::-1][:half])
     if first is None or last is None:
         return 0, 0
-    both = _matching(first, last, STRAIGHT, EARLY)
+    both = _matching(first, last)
     if both is not None and abs(first.level - last.level) <= LEVEL:
         return both
     return _alone(first), _alone(last)
@@ -119,11 +113,7 @@ def _edge(high: Plane, low: Plane) -> _Edge | None:
     if not len(high):
         return None
     level = int(np.median(high[: 1 + (len(high) > 1)]))
-    return _edge_of((high > level + LEVEL) | (low < level - LEVEL), level)
-
-
-def _edge_of(inside: Bool, level: int) -> _Edge | None:
-    """The edge before what is `inside`, (rows, columns)."""
+    inside = (high > level + LEVEL) | (low < level - LEVEL)
     rising = inside.any(0)
     if rising.mean() < MIN_RISING:
         return None
@@ -131,7 +121,7 @@ def _edge_of(inside: Bool, level: int) -> _Edge | None:
     return _Edge(counts, int(rising.sum()), level)
 
 
-def _matching(first: _Edge, last: _Edge, straight: float, early: float) -> tuple[int, int] | None:
+def _matching(first: _Edge, last: _Edge) -> tuple[int, int] | None:
     """The depth of two margins of about one size, or None."""
     least = max(2, round(2 * len(first.counts) * MIN_BAR))
     reach = max(2, len(first.counts) // 50)
@@ -142,7 +132,7 @@ def _matching(first: _Edge, last: _Edge, straight: float, early: float) -> tuple
     about = int(weaker.argmax())
     rows = [edge.strongest(max(0, about - reach), about + reach + 1) for edge in (first, last)]
     for edge, row in zip((first, last), rows):
-        if row < least or edge.at(row) < straight or edge.before(row) > early:
+        if row < least or edge.at(row) < STRAIGHT or edge.before(row) > EARLY:
             return None
     return rows[0], rows[1]
 
@@ -153,24 +143,3 @@ def _alone(edge: _Edge) -> int:
     enough = row >= max(2, round(2 * len(edge.counts) * MIN_BAR))
     straight = edge.at(row) >= STRAIGHT_ALONE and edge.before(row) <= EARLY_ALONE
     return row if enough and straight and edge.level <= LEVEL else 0
-
-
-def inside_frame(change: Plane) -> Area:
-    """What a motionless frame leaves, from how much each pixel changes over time."""
-    height, width = change.shape
-    area = Area(0, 0, width, height)
-    for _ in range(2):
-        top, bottom = _still_margins(area.of(change))
-        area = Area(area.left, area.top + top, area.right, area.bottom - bottom)
-        left, right = _still_margins(area.of(change).T)
-        area = Area(area.left + left, area.top, area.right - right, area.bottom)
-    return area
-
-
-def _still_margins(change: Plane) -> tuple[int, int]:
-    half = len(change) // 2
-    moving = change > FRAME_CHANGE
-    first, last = _edge_of(moving[:half], 0), _edge_of(moving[::-1][:half], 0)
-    if first is None or last is None:
-        return 0, 0
-    return _matching(first, last, FRAME_STRAIGHT, FRAME_EARLY) or (0, 0)

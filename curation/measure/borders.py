@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 
 from captioner.frames import FrameBatch, MotionPair, one_thread
-from curation.measure.bars import Area, extremes, inside_bars, inside_frame
+from curation.measure.bars import Area, extremes, inside_bars
 from curation.measure.blurred_fill import inside_fill
-from curation.measure.cameras import long_looks
+from curation.measure.cameras import Part, long_looks
 from curation.measure.columns import Columns, column
-from curation.measure.picture_in_picture import inset_score
+from curation.measure.picture_in_picture import find_inset
 from curation.measure.seams import Planes, Seams, planes_of, seam_pixels, transposed
 from curation.measure.split_screen import split_score
+from curation.measure.static_frame import inside_frame
 
 PICTURES = 10
 """Pictures looked at, spread over the clip: own choice, more did not change what was found."""
@@ -50,6 +51,11 @@ class Borders(Columns):
     border_picture_in_picture: float | None = column(
         "how surely a second picture is inset", low=0.0, high=1.0
     )
+    border_inset_box: list[float] | None = column(
+        "left, top, right, bottom of the rectangle that most surely is one, y down; null for none",
+        low=0.0,
+        high=1.0,
+    )
 
 
 def measure(batch: FrameBatch) -> Borders:
@@ -70,7 +76,7 @@ def measure(batch: FrameBatch) -> Borders:
         pillarbox = 1 - (picture.right - picture.left) / width
         filled = 0.0
         if picture == whole:
-            picture = inside_frame(np.asarray(cv2.subtract(high, low), np.uint8))
+            picture = inside_frame(high, low)
         if picture == whole:
             picture = inside_fill(greys)
             filled = 1 - (picture.right - picture.left) * (picture.bottom - picture.top) / high.size
@@ -82,7 +88,7 @@ def measure(batch: FrameBatch) -> Borders:
             )
             for pair in batch.pairs
         ]
-        split, inset = _divisions([planes_of(one, picture) for one in pictures], pairs)
+        split, score, inset = _divisions([planes_of(one, picture) for one in pictures], pairs)
     box = [picture.left / width, picture.top / height]
     box += [picture.right / width, picture.bottom / height]
     return Borders(
@@ -91,23 +97,32 @@ def measure(batch: FrameBatch) -> Borders:
         border_pillarbox=pillarbox,
         border_blurred_fill=filled,
         border_split_screen=split,
-        border_picture_in_picture=inset,
+        border_picture_in_picture=score,
+        border_inset_box=None if inset is None else _within(picture, inset, width, height),
     )
 
 
 def _divisions(
     pictures: list[Planes], pairs: list[MotionPair]
-) -> tuple[float | None, float | None]:
-    """Scores of a split screen and of an inset; None where nothing moves."""
+) -> tuple[float | None, float | None, Part | None]:
+    """Scores of a split screen and of an inset, and that inset; None where nothing moves."""
     small = [planes[0] for planes in pictures]
     if min(small[0].shape) < MIN_SIDE or len(small) < 2:
-        return None, None
+        return None, None, None
     change = cv2.subtract(*extremes(small))
     active = np.asarray(change > ACTIVE, np.bool_)
     if active.mean() < 0.02:
-        return None, None
+        return None, None, None
     turned = [tuple(np.ascontiguousarray(one.T) for one in planes) for planes in pictures]
     seams = Seams(seam_pixels(pictures), seam_pixels(turned).transpose(0, 2, 1), active)
     looks = long_looks(pairs)
     split = max(split_score(seams, looks), split_score(seams.turned(), transposed(looks)))
-    return split, inset_score(seams, [(pair.first, pair.second) for pair in pairs], looks)
+    return split, *find_inset(seams, [(pair.first, pair.second) for pair in pairs], looks)
+
+
+def _within(picture: Area, part: Part, width: int, height: int) -> list[float]:
+    """Edges of a part of the picture, in shares of the frame."""
+    across, down = picture.right - picture.left, picture.bottom - picture.top
+    x = [(picture.left + share * across) / width for share in (part.left, part.right)]
+    y = [(picture.top + share * down) / height for share in (part.top, part.bottom)]
+    return [x[0], y[0], x[1], y[1]]

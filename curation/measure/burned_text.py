@@ -59,8 +59,13 @@ counted as well. Signs that the camera passes were below 0.1."""
 SLACK = 0.35
 """Share of a line's height that the detector leaves around it, at most."""
 
-LEVEL = 0.03
-"""Slope of a burned-in line: rise over run."""
+LASTING_MEAN = 0.4
+"""The same of a line that was read from the mean picture, in which what moves is lost: the detector
+leaves room around it, with edges of the scene in it."""
+
+LEVEL, SLANTED = 0.03, 0.1
+"""Slope of a burned-in line at most, rise over run: where nothing moves, and where it stays, since
+the detector is off by as much beside letters that reach below the line."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def text_lines(windows: list[Window], stays: Stays, inside: Box) -> list[Line]:
         rgb = np.asarray(cv2.cvtColor(_stretched(stays.mean), cv2.COLOR_GRAY2RGB), np.uint8)
         for corners in _legible(rgb, _region(faint)):
             box = bounds(corners, rgb.shape)
-            lasting = share_of(stays.fixed, stays.edges, box) >= FROZEN
+            lasting = share_of(stays.fixed, stays.edges, box) >= LASTING_MEAN
             if inside.holds(*box.centre) and lasting:
                 _add(lines, Line(_tight(box, stays.fixed), True))
     return sorted(_with_unread(lines, windows, likely), key=lambda line: not line.burned)
@@ -190,13 +195,13 @@ def _judged(corners: Float, window: Window, stays: Stays) -> Line:
     whole = bounds(corners, window.picture.rgb.shape)
     box = _tight(whole, np.asarray(strokes, np.bool_))
     rise = np.abs(corners[1] - corners[0])
-    level = bool(min(rise) <= LEVEL * max(rise) + 1)
+    level, about = (bool(min(rise) <= slope * max(rise) + 1) for slope in (LEVEL, SLANTED))
     if level and _title_card(window):
         return Line(box, True)
     if window.moving or around_moves(window.edges, window.frozen, box):
         staying = share_of(window.frozen, window.edges, box) >= FROZEN
         lasting = stays.moving and share_of(stays.fixed, stays.edges, box) >= LASTING
-        return Line(box, level and (staying or lasting))
+        return Line(box, about and (staying or lasting))
     x, y = box.centre
     placed = y >= SUBTITLE_BAND or min(y, x, 1 - x) <= TITLE_BAND
     return Line(box, level and placed)

@@ -7,7 +7,7 @@ from captioner.frames import FrameBatch
 from captioner.video import VideoInfo
 from curation.measure import borders, embedding, motion, overlays, quality, safety
 
-MEASURES_VERSION = "5"
+MEASURES_VERSION = "6"
 """Rows measured by another version are measured anew."""
 
 
@@ -28,11 +28,12 @@ def measure_clip(batch: FrameBatch, info: VideoInfo, source_bytes: int) -> Measu
     clip = quality.Clip(info.width, info.height, batch.fps, batch.duration, rate)
     border = borders.measure(batch)
     inside = Box(*border.border_box) if border.border_box else Box(0.0, 0.0, 1.0, 1.0)
+    inset = Box(*border.border_inset_box) if border.border_inset_box else None
     families = (
         border,
         quality.measure(batch, clip, inside),
         motion.measure(batch),
-        overlays.measure(batch, inside),
+        overlays.measure(batch, inside, inset),
         safety.measure(batch),
         embedding.measure(batch),
     )

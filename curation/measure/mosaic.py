@@ -18,9 +18,16 @@ TOOTH, TEETH, BETWEEN = 2.5, 6.0, 1.8
 """Step between neighbouring blocks of a mosaic, each and on average, at least, and mean step
 inside them at most, in levels."""
 
-CODEC_GRID, CODEC_TEETH = 4, 24.0
-"""Codecs work in blocks of 8 and 16, 4 and 8 after halving: on that grid steps must be larger than
-theirs, which were up to 14 levels."""
+SMEARED = 1.5
+"""Codecs smear a tooth over its neighbours: they are left out, where with them no more than this
+many times as much is between."""
+
+SECOND = 0.3
+"""The largest step inside blocks over that between them, at most: a window has two sides."""
+
+CODEC_GRID, CODEC_BLOCKS, CODEC_TEETH = 4, (8, 16, 32), 18.0
+"""Codecs work in blocks of 8 and more, 4 and more after halving: on that grid steps must be larger
+than theirs, which were up to 14 levels. Blocks of other sizes have steps of the codec inside."""
 
 
 def find_mosaic(grey: Plane, inside: Box) -> float:
@@ -42,6 +49,8 @@ def _in_blocks(across: Ints, down: Ints, block: int) -> float:
     and, turned, down."""
     tile = 3 * block
     strength, on_grid = _comb(_profiles(across, tile), block)
+    if strength.max(initial=0.0) < TEETH:
+        return 0.0
     turned, turned_on_grid = _comb(_profiles(down, tile), block)
     strength, on_grid = np.minimum(strength, turned.T), on_grid & turned_on_grid.T
     hits = int((strength >= np.where(on_grid, CODEC_TEETH, TEETH)).sum())
@@ -65,12 +74,17 @@ def _comb(profiles: Float, block: int) -> tuple[Float, Bool]:
     folded = profiles.reshape(*profiles.shape[:-1], 3, block)
     three = folded[..., 0, :] + folded[..., 1, :] + folded[..., 2, :]
     phase = three.argmax(-1)
+    on_grid = (block in CODEC_BLOCKS) & ((phase + 1) % CODEC_GRID == 0)
     teeth = three.max(-1, initial=0.0)
     rest = (three.sum(-1) - teeth) / (3 * block - 3)
     # Few tiles are left to be looked at tooth by tooth.
-    some = np.nonzero((teeth > 3 * TOOTH) & (rest < BETWEEN))
-    each = np.take_along_axis(folded[some], phase[some][:, None, None], -1)[..., 0]
-    strength = np.zeros(phase.shape, np.float32)
-    strength[some] = np.where(each.min(-1, initial=255.0) > TOOTH, each.mean(-1), 0)
-    on_grid = (block % CODEC_GRID == 0) & ((phase + 1) % CODEC_GRID == 0)
+    some = (teeth > 3 * TOOTH) & (rest < SMEARED * BETWEEN)
+    folded, three, phase, teeth = folded[some], three[some], phase[some], teeth[some]
+    each = np.take_along_axis(folded, phase[:, None, None], -1)[..., 0]
+    off = (np.arange(block) - phase[:, None]) % block
+    within = np.where((off > 1) & (off < block - 1), three, 0)
+    sure = (each.min(-1, initial=255.0) > TOOTH) & (within.sum(-1) < BETWEEN * (3 * block - 9))
+    sure &= within.max(-1, initial=0.0) <= SECOND * teeth
+    strength = np.zeros(some.shape, np.float32)
+    strength[some] = np.where(sure, each.mean(-1), 0)
     return strength, np.asarray(on_grid, np.bool_)

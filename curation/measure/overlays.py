@@ -24,6 +24,10 @@ MIN_SIDE = 48
 HIDDEN_IN = 3
 """Pictures searched for mosaic: what it hides is flat now and then, and it does not show."""
 
+INSET = 0.5
+"""Overlap (intersection over union) from which what stays is an inset picture at rest, not a
+logo."""
+
 
 class Overlays(Columns):
     """What was put over the picture."""
@@ -54,9 +58,10 @@ class Overlays(Columns):
     )
 
 
-def measure(batch: FrameBatch, inside: Box) -> Overlays:
+def measure(batch: FrameBatch, inside: Box, inset: Box | None = None) -> Overlays:
     """What lies over the part of the picture that is `inside` its borders; all None for pictures
-    under `MIN_SIDE` pixels. What lies outside goes with the borders."""
+    under `MIN_SIDE` pixels. What lies outside goes with the borders, and so does the picture that
+    is `inset`."""
     with one_thread():
         groups = moments(batch)
         planes = [[small(picture) for picture in group] for group in groups]
@@ -69,6 +74,9 @@ def measure(batch: FrameBatch, inside: Box) -> Overlays:
         lines = text_lines(windows, stays, inside)
         burned = [line.box for line in lines if line.burned]
         logos = find_logos(windows, stays, inside)
+        insets = [] if inset is None else [inset]
+        if logos is not None:
+            logos = [one for one in logos if all(one[0].overlap(box) < INSET for box in insets)]
         found = None if logos is None else [box for box, _ in logos]
         spoken = [box for box in burned if box.centre[1] >= SUBTITLE_BAND]
         return Overlays(
@@ -78,6 +86,6 @@ def measure(batch: FrameBatch, inside: Box) -> Overlays:
             text_boxes=[edges_of(box) for box in burned],
             overlay_logo=None if logos is None else max((score for _, score in logos), default=0.0),
             overlay_logo_boxes=None if found is None else [edges_of(box) for box in found],
-            overlay_sticker=find_sticker(windows, stays, [*burned, *(found or ())]),
+            overlay_sticker=find_sticker(windows, stays, [*burned, *(found or ()), *insets]),
             overlay_mosaic=max(find_mosaic(one.grey, inside) for one in batch.uniform(HIDDEN_IN)),
         )

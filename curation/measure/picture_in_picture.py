@@ -20,13 +20,14 @@ INSET_SUPPORT = 0.55
 """Share of each side of an inset that must be a seam."""
 
 
-def inset_score(seams: Seams, pairs: Pairs, looks: Pairs) -> float:
-    """How surely a rectangle inside the picture is a picture of its own."""
+def find_inset(seams: Seams, pairs: Pairs, looks: Pairs) -> tuple[float, Part | None]:
+    """How surely a rectangle inside the picture is a picture of its own, and the one that most
+    surely is."""
     height, width = seams.active.shape
     upright, level = mostly(seams.upright), mostly(seams.level)
     lines = _segments(upright, max(8, round(INSET * height)))
     turned = transposed(pairs)
-    best = 0.0
+    best, inset = 0.0, None
     for i, (a, top_a, bottom_a) in enumerate(lines):
         for b, top_b, bottom_b in lines[i + 1 :]:
             top, bottom = max(top_a, top_b), min(bottom_a, bottom_b)
@@ -39,8 +40,10 @@ def inset_score(seams: Seams, pairs: Pairs, looks: Pairs) -> float:
                 sides = [apart(pairs, Line(at, *y)) for at in x]
                 sides += [apart(turned, Line(at, *x)) for at in y]
                 part = Part(x[0], y[0], x[1], y[1])
-                best = max(best, score * float(np.mean(sides)) * independence(looks, part))
-    return best
+                score *= float(np.mean(sides)) * independence(looks, part)
+                if score > best:
+                    best, inset = score, part
+    return best, inset
 
 
 def _segments(upright: Bool, least: int) -> list[tuple[int, int, int]]:

@@ -28,17 +28,20 @@ from curation.measure.stays import (
 ALL_THROUGH = 0.93
 """Share of a fixed sticker's edges that stay all through, not just for a moment."""
 
-DENSE, DENSE_LEAPING = 0.66, 0.75
+DENSE, DENSE_LEAPING = 0.66, 0.55
 """Share of the edges in a sticker's box that stay in a window, at least: the scene shows in the
-corners beside it. A leaping one must be surer, since like things stand side by side in a scene."""
+corners beside it. Of a leaping one, which must be found elsewhere too, fewer will do."""
 
 SAME, MOSTLY = 16, 0.57
 """Levels that a pixel of a fixed sticker may differ by between windows, and the share of those that
 must not: at the centre of a zoom the scene creeps."""
 
-ALIKE, DENSE_THERE = 0.75, 0.5
-"""Correlation of a leaping sticker with what is elsewhere in another window, and the share of the
-edges that stay there, at least: like edges of the scene do not."""
+FAR = 0.5
+"""Share of its smaller side by which a sticker leaps, at least."""
+
+ALIKE, STAYS_THERE, GONE = 0.8, 0.6, 0.5
+"""Share of a leaping sticker's edges that differ by no more than `SAME` from what is elsewhere in
+another window, and that stay there, at least; and that are the same in the old place, at most."""
 
 LEAPING = 1.5
 """Factor for the share of the windows that show a leaping sticker."""
@@ -101,18 +104,31 @@ def _fixed_all_through(stays: Stays, same: Bool, window: Window, box: Box) -> bo
 
 
 def _elsewhere(window: Window, others: list[Window], box: Box) -> bool:
-    """Whether the thing in a box is in another window too, far from there and no longer there."""
-    rows, columns = pixels(box, window.plane.shape)
-    thing = window.plane[rows, columns]
-    if min(thing.shape) < 8 or float(thing.std()) < 12:
+    """Whether the thing in a box is in another window too, far from there and no longer there.
+
+    Only its edges are compared: what shows beside it is another part of the scene.
+    """
+    here = pixels(box, window.plane.shape)
+    thing, edges = window.plane[here], window.frozen[here]
+    height, width = thing.shape
+    if min(height, width) < 8 or float(thing.std()) < 12:
+        return False
+    # An edge along the camera's path stays as well, and is as far along it in another window.
+    if not in_more_ways(*(way[edges] for way in _gradients(window.plane, box))):
         return False
     for other in others:
+        if _alike(thing, other.plane[here], edges) > GONE:
+            continue
         match = cv2.matchTemplate(other.plane, thing, cv2.TM_CCOEFF_NORMED)
-        _, best, _, (x, y) = cv2.minMaxLoc(match)
-        far = max(abs(x - columns.start), abs(y - rows.start)) > 0.5 * min(thing.shape)
-        gone = match[rows.start, columns.start] < 0.5
-        there = np.s_[y : y + thing.shape[0], x : x + thing.shape[1]]
-        stays = other.frozen[there].sum() >= DENSE_THERE * other.edges[there].sum()
-        if best >= ALIKE and far and gone and stays:
+        x, y = cv2.minMaxLoc(match)[3]
+        far = max(abs(x - here[1].start), abs(y - here[0].start)) > FAR * min(height, width)
+        there = np.s_[y : y + height, x : x + width]
+        stays = float(other.frozen[there][edges].mean()) >= STAYS_THERE
+        if far and stays and _alike(thing, other.plane[there], edges) >= ALIKE:
             return True
     return False
+
+
+def _alike(a: Plane, b: Plane, where: Bool) -> float:
+    """Share of the marked pixels that are the same in both."""
+    return float((cv2.absdiff(a, b)[where] <= SAME).mean())

@@ -36,6 +36,15 @@ def test_the_picture_inside_its_borders_is_found_to_a_pixel_or_two(case: str) ->
     assert fired(found) == {name for name in rendered.has if name in NAMES}
 
 
+@pytest.mark.parametrize("seed", [770_528, 770_535, 770_584, 770_619])
+def test_a_frame_is_found_though_much_of_the_picture_beside_it_stays_flat(seed: int) -> None:
+    """Seeds in which less than half of a side's columns begin to change at the frame."""
+    rendered = DEFECTS["static-frame"](seed)
+    found = measure(through_codec(rendered))
+    assert box_error(found.border_box, rendered.content) <= 2 * PIXEL
+    assert fired(found) == set()
+
+
 def test_the_share_of_the_bars_is_what_the_box_leaves() -> None:
     rendered = DEFECTS["letterbox"](SEED)
     found = measured(rendered)
@@ -56,6 +65,18 @@ def test_bars_on_all_four_sides() -> None:
 def test_a_divided_frame_is_found(case: str) -> None:
     rendered = DEFECTS[case](SEED)
     assert fired(measured(rendered)) == rendered.has
+
+
+def test_an_inset_is_found_where_it_is() -> None:
+    frames = [np.array(frame) for frame in CLEAN["plain"](SEED).frames]
+    for frame, other in zip(frames, CLEAN["plain"](SEED + 1).frames):
+        frame[20:130, 400:600] = other[100:210, 200:400]
+    found = measure(FrameBatch.from_rgb(frames, 25.0))
+    assert found.border_picture_in_picture is not None
+    assert found.border_picture_in_picture >= FIRES["border_picture_in_picture"]
+    truth = [400 / 640, 20 / 360, 600 / 640, 130 / 360]
+    assert found.border_inset_box == pytest.approx(truth, abs=0.02)
+    assert measure(FrameBatch.from_rgb(CLEAN["plain"](SEED).frames, 25.0)).border_inset_box is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from captioner.experts.boxes import Box
 from captioner.experts.text import read_line
 from captioner.frames import FrameBatch
-from curation.measure import burned_text
+from curation.measure import borders, burned_text
 from curation.measure.overlays import Overlays, measure
 from eval.overlays import CLEAN, DEFECTS, FIRES, HEIGHT, WHOLE, WIDTH, Rendered, through_codec
 
@@ -37,6 +37,18 @@ def test_burned_in_text_is_found_where_it_is(case: str) -> None:
     assert all(covered(line, found.text_boxes) > 0.5 for line in rendered.text)
     drawn = sum(line.area for line in rendered.text)
     assert found.text_area == pytest.approx(drawn, rel=0.6)
+
+
+@pytest.mark.parametrize(
+    ("case", "seed"), [("watermark", 771_447), ("watermark", 31_328), ("logo", 771_191)]
+)
+def test_a_word_that_stays_is_burned_in_though_the_detector_sees_it_askew(
+    case: str, seed: int
+) -> None:
+    """Seeds in which letters below the line, or edges of the scene beside it, bend its box."""
+    found = fired(measure(through_codec(DEFECTS[case](seed)), WHOLE))
+    assert "text_area" in found
+    assert "text_scene_area" not in found
 
 
 def test_a_long_line_is_found_whole_and_read_from_its_start(
@@ -99,6 +111,16 @@ def test_a_logo_is_found_though_the_scene_shows_through_or_creeps(case: str, see
     assert "overlay_logo" in fired(measure(through_codec(DEFECTS[case](seed)), WHOLE))
 
 
+@pytest.mark.parametrize("seed", [770_800, 770_821, 770_926])
+def test_an_inset_at_rest_is_no_logo(seed: int) -> None:
+    """Seeds in which the inset is filmed by a camera at rest: its edges stay, as a logo's do."""
+    batch = through_codec(DEFECTS["picture-in-picture"](seed))
+    assert "overlay_logo" in fired(measure(batch, WHOLE))
+    inset = borders.measure(batch).border_inset_box
+    assert inset is not None
+    assert measure(batch, WHOLE, Box(*inset)).overlay_logo_boxes == []
+
+
 def test_where_nothing_moves_nobody_can_tell_a_logo() -> None:
     frame = DEFECTS["logo"](SEED).frames[0]
     found = measure(FrameBatch.from_rgb([frame] * 30, 25.0), WHOLE)
@@ -114,14 +136,31 @@ def test_stickers_and_mosaic_are_found(case: str) -> None:
     assert rendered.has <= found <= rendered.has | rendered.may
 
 
+@pytest.mark.parametrize("seed", [41_649, 771_677])
+def test_mosaic_is_found_on_the_grid_of_codecs_and_where_it_is_smeared(seed: int) -> None:
+    assert "overlay_mosaic" in fired(measure(through_codec(DEFECTS["mosaic"](seed)), WHOLE))
+
+
+@pytest.mark.parametrize("seed", [772_470, 772_484, 12_407, 22_435])
+def test_rows_of_windows_are_no_mosaic(seed: int) -> None:
+    """Seeds in which the windows are as far apart as blocks, and narrower."""
+    assert fired(measure(through_codec(CLEAN["facade"](seed)), WHOLE)) == set()
+
+
 def test_a_sticker_is_found_though_the_scene_shows_in_its_corners() -> None:
     assert "overlay_sticker" in fired(measure(through_codec(DEFECTS["sticker"](89_943)), WHOLE))
 
 
-@pytest.mark.parametrize("seed", [31_647, 71_549])
+@pytest.mark.parametrize("seed", [31_647, 71_549, 771_535, 771_570, 771_626])
 def test_a_leaping_sticker_is_found_though_the_scene_shows_in_its_corners(seed: int) -> None:
     rendered = DEFECTS["sticker-jumping"](seed)
     assert "overlay_sticker" in fired(measure(through_codec(rendered), WHOLE))
+
+
+@pytest.mark.parametrize(("case", "seed"), [("scene-text", 11_828), ("facade", 22_414)])
+def test_an_edge_along_the_camera_s_path_is_no_leaping_sticker(case: str, seed: int) -> None:
+    """Seeds with a slow tilt: upright edges stay in each window, and are elsewhere in the next."""
+    assert "overlay_sticker" not in fired(measure(through_codec(CLEAN[case](seed)), WHOLE))
 
 
 @pytest.mark.parametrize("seed", [31_791, 31_847])
