@@ -17,7 +17,7 @@ loop-demo: models
 
 # Tests start hundreds of processes: each would compile the packages anew without bytecode files.
 test: .venv/dev models lint types
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # vLLM, transformers and PyTorch for the CPU, 1.2 GB. The tests that need them are skipped without.
 models: .venv/dev

@@ -5,9 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from captioner.frames import halved
 from curation.measure.bars import Area
 from curation.measure.marks import Plane
-from curation.measure.seams import halved, mostly, seam_pixels, steps_across
+from curation.measure.seams import SEAM_SIDE, mostly, seam_pixels, steps_across
 
 SOFT, SOFTER = 0.5, 0.9
 """Sharpness of blurred fill over that of the picture, at most; the second where the fill is as
@@ -23,7 +24,7 @@ COPY, SURE_COPY = 0.5, 0.9
 def inside_fill(greys: list[Plane]) -> Area:
     """What blurred fill, left and right or above and below, leaves of the frame."""
     height, width = greys[0].shape
-    small = [halved(grey) for grey in greys[:: max(1, len(greys) // 4)]]
+    small = [halved(grey, SEAM_SIDE) for grey in greys[:: max(1, len(greys) // 4)]]
     scale = width / small[0].shape[1]
     depth = round(_fill(small) * scale)
     if depth:

@@ -8,10 +8,7 @@ import numpy as np
 from curation.measure.bars import Area
 from curation.measure.cameras import Part, independence
 from curation.measure.marks import Bool
-from curation.measure.seams import Line, Pairs, Seams, apart, mostly, transposed
-
-BESIDE = 0.06
-"""Width, as a share of the frame, of the band beside an inset that is searched for movement."""
+from curation.measure.seams import BESIDE, Line, Pairs, Seams, apart, mostly, transposed
 
 INSET = 0.15
 """Shortest side of a picture in picture, as a share of the frame's."""

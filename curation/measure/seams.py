@@ -11,12 +11,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from captioner.frames import Picture, halve
+from captioner.frames import Picture, halved
 from curation.measure.bars import Area
 from curation.measure.marks import Bool, Plane
 
 SEAM_SIDE = 640
 """Pictures are halved to less than this many pixels for seams, which are straight and long."""
+
+BESIDE = 0.06
+"""Width, as a share of the frame, of the band beside a seam that is searched for movement."""
 
 STEP, STEP_FLOOR = 2.0, 2.5
 """An edge is part of a seam where its step is this many times the mean one within 7 pixels, and
@@ -59,13 +62,6 @@ class Seams:
         return Seams(upright, level, self.active.T)
 
 
-def halved(grey: Plane) -> Plane:
-    """(h, w): the plane, halved until both sides are below `SEAM_SIDE`."""
-    while max(grey.shape) >= SEAM_SIDE:
-        grey = halve(grey)
-    return grey
-
-
 def steps_across(plane: Plane) -> Plane:
     """(h, w) uint8: the difference of each pixel to the one on its right; 0 in the last column."""
     steps = np.zeros_like(plane)
@@ -75,7 +71,7 @@ def steps_across(plane: Plane) -> Plane:
 
 def planes_of(picture: Picture, area: Area) -> Planes:
     """Grey, U and V of an area, halved, of one size: two pictures may be alike in one of them."""
-    grey = halved(area.of(picture.grey))
+    grey = halved(area.of(picture.grey), SEAM_SIDE)
     size = (grey.shape[1], grey.shape[0])
     if picture.u.size < 4:
         return (grey,)

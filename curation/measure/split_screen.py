@@ -6,11 +6,7 @@ import numpy as np
 
 from curation.measure.cameras import Part, independence
 from curation.measure.marks import Bool
-from curation.measure.seams import Pairs, Seams, mostly
-
-BESIDE = 0.06
-"""Width, as a share of the frame, of the band beside a seam that is searched for movement."""
-
+from curation.measure.seams import BESIDE, Pairs, Seams, mostly
 
 STEADY, IN_MOST = 0.7, 0.2
 """Share of a seam's length that shows in a picture, but for this share of the pictures: a door

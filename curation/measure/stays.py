@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from captioner.experts.boxes import Box
-from captioner.frames import FrameBatch, Picture, halve
+from captioner.frames import FrameBatch, Picture, halved
 from curation.measure.marks import (
     Bool,
     Float,
@@ -91,10 +91,7 @@ def moments(batch: FrameBatch) -> list[list[Picture]]:
 
 def small(picture: Picture) -> Plane:
     """(h, w): the grey plane, halved until both sides are below `SIDE`."""
-    plane = picture.grey
-    while max(plane.shape) >= SIDE:
-        plane = halve(plane)
-    return plane
+    return halved(picture.grey, SIDE)
 
 
 def _colours(picture: Picture, shape: tuple[int, ...]) -> list[Plane]:
