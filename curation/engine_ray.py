@@ -4,7 +4,8 @@ Ray Data runs two actor pools, each growing and shrinking between its bounds wit
 our own engine class and not `ray.data.llm` (Ray 2.60): its `ray[llm]` extra pins vLLM 0.29, whose
 temporal positions of video are wrong; its multimodal stage fails to import with the vLLM that is
 right; its metrics need `ray[serve]`; a bad video ends the whole job even with
-`should_continue_on_error`; and nothing of it would run with another engine than vLLM.
+`should_continue_on_error`; and nothing of it would run with another engine than vLLM. It is no
+faster (`eval.ray_llm`).
 """
 
 from __future__ import annotations
