@@ -15,9 +15,11 @@ finetune-demo: models
 loop-demo: models
 	$(BIN)/python -m jobs.loop_demo
 
-# Tests start hundreds of processes: each would compile the packages anew without bytecode files.
+# Tests start hundreds of processes: each would compile the packages anew without bytecode files, and
+# start threads that only wait, for all cores are taken.
 test: .venv/dev models lint types
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # vLLM, transformers and PyTorch for the CPU, 1.2 GB. The tests that need them are skipped without.
 models: .venv/dev

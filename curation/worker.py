@@ -137,6 +137,8 @@ class Worker:
             return
         self._pipe, theirs = _CONTEXT.Pipe()
         self._frames = _CONTEXT.Value("Q", 0, lock=False)
+        # A child has one core: threads of NumPy's would wait for each other, 0.1 CPU-seconds of it.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._child = _CONTEXT.Process(
             target=_work_for_ever, args=(theirs, self._frames, self._config), daemon=True
         )
