@@ -656,9 +656,8 @@ def through_codec(rendered: Rendered, crf: int = 23) -> FrameBatch:
 def measured(batch: FrameBatch) -> Values:
     """What both families say of a clip."""
     border = borders.measure(batch)
-    inside = Box(*border.border_box) if border.border_box else WHOLE
-    inset = Box(*border.border_inset_box) if border.border_inset_box else None
-    return border.model_dump() | overlays.measure(batch, inside, inset).model_dump()
+    over = overlays.measure(batch, border.inside, border.inset)
+    return border.model_dump() | over.model_dump()
 
 
 def fired(values: Values) -> frozenset[str]:

@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from captioner.engines.vllm import DECODING, ONE_VIDEO, VllmGenerator, VllmOptions
 from captioner.engines.vlm import VlmEngine, answer_schema
-from captioner.policies import CELL, CELLS, FRAMES, REFERENCE_HEIGHT
+from captioner.policies import FRAMES
 from captioner.prompts import STRUCTURED
 
 LONGEST, SUBJECTS = 16, 1
@@ -34,8 +35,6 @@ MODEL = "EVAL_RAY_LLM_MODEL"
 
 def engine() -> VlmEngine:
     """What our actor builds, in its own process; the model's folder comes by the environment."""
-    from captioner.engines.vllm import VllmGenerator, VllmOptions
-
     options = VllmOptions(running=RUNNING, context=CONTEXT, eager=True)
     generator = VllmGenerator(os.environ[MODEL], options)
     return VlmEngine(generator, temperature=0.0, longest_string=LONGEST, most_subjects=SUBJECTS)
@@ -65,8 +64,6 @@ def theirs(files: Sequence[Path]) -> int:
     import ray.data
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    from captioner.engines.vllm import DECODING, ONE_VIDEO
-
     settings = vLLMEngineProcessorConfig(
         model_source=os.environ[MODEL],
         engine_kwargs={
@@ -90,7 +87,6 @@ def theirs(files: Sequence[Path]) -> int:
     return sum(row["valid"] for row in processor(clips).iter_rows())
 
 
-_HEIGHT = CELLS * CELL**2 // REFERENCE_HEIGHT
 _PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
     f"<|vision_start|><|video_pad|><|vision_end|>{STRUCTURED}<|im_end|>\n<|im_start|>assistant\n"
@@ -101,7 +97,8 @@ def _asked(row: dict[str, Any]) -> dict[str, Any]:
     import decord
     import numpy as np
 
-    video = decord.VideoReader(row["path"], width=REFERENCE_HEIGHT, height=_HEIGHT, num_threads=1)
+    size = {side: ONE_VIDEO["video"][side] for side in ("width", "height")}
+    video = decord.VideoReader(row["path"], **size, num_threads=1)
     frames, fps = len(video), float(video.get_avg_fps())
     indices = np.linspace(0, frames - 1, FRAMES).round().astype(int)
     told = {

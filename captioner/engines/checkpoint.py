@@ -53,8 +53,7 @@ def check(model: str, context: int, video: bool = True) -> int:
             f"{model} has no tokenizer (tokenizer.json): copy its files from the model that it "
             "was trained from"
         )
-    text = config.get("text_config")
-    has = {**config, **(text if isinstance(text, dict) else {})}.get("max_position_embeddings")
+    has = _decoder(config).get("max_position_embeddings")
     if isinstance(has, int) and has < MIN_CONTEXT:
         raise ModelError(
             f"{model} has a context of {has} tokens, and a caption takes {MIN_CONTEXT}: give a "
@@ -75,11 +74,9 @@ def cache_bytes(model: str, dtype: str, tokens: int) -> int | None:
     decoder's shape, as of a GGUF file.
     """
     try:
-        config = _json(local(model) / "config.json", model)
+        shape = _decoder(_json(local(model) / "config.json", model))
     except ModelError:
         return None
-    text = config.get("text_config")
-    shape = {**config, **(text if isinstance(text, dict) else {})}
     kind = shape.get("dtype", shape.get("torch_dtype")) if dtype == "auto" else dtype
     try:
         width = shape.get("head_dim") or shape["hidden_size"] // shape["num_attention_heads"]
@@ -87,6 +84,12 @@ def cache_bytes(model: str, dtype: str, tokens: int) -> int | None:
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     return int(numbers * tokens * (4 if kind in (None, "float", "float32") else 2))
+
+
+def _decoder(config: dict[str, Any]) -> dict[str, Any]:
+    """What a configuration says of its language model, at the top or in a part of its own."""
+    text = config.get("text_config")
+    return {**config, **(text if isinstance(text, dict) else {})}
 
 
 # --- what a checkpoint was trained with -----------------------------------------------------------

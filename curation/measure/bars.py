@@ -6,6 +6,7 @@ takes over time, and by a straight edge: nearly every column must leave the bar 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,13 +85,19 @@ def extremes(planes: list[Plane]) -> tuple[Plane, Plane]:
 
 
 def inside_bars(high: Plane, low: Plane) -> Area:
-    """What flat bars leave of the frame; twice, as bars on two sides hide those on the others."""
-    height, width = high.shape
+    """What flat bars leave of the frame."""
+    return inside_margins(_bars, high, low)
+
+
+def inside_margins(margins: Callable[[Plane, Plane], tuple[int, int]], a: Plane, b: Plane) -> Area:
+    """What `margins`, which tells the rows above and below of two planes (H, W), leaves of them;
+    twice, as margins on two sides hide those on the others."""
+    height, width = a.shape
     area = Area(0, 0, width, height)
     for _ in range(2):
-        top, bottom = _bars(area.of(high), area.of(low))
+        top, bottom = margins(area.of(a), area.of(b))
         area = Area(area.left, area.top + top, area.right, area.bottom - bottom)
-        left, right = _bars(area.of(high).T, area.of(low).T)
+        left, right = margins(area.of(a).T, area.of(b).T)
         area = Area(area.left + left, area.top, area.right - right, area.bottom)
     return area
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from captioner.experts.boxes import Box
 from captioner.frames import FrameBatch, MotionPair, one_thread
 from curation.measure.bars import Area, extremes, inside_bars
 from curation.measure.blurred_fill import inside_fill
@@ -56,6 +57,16 @@ class Borders(Columns):
         low=0.0,
         high=1.0,
     )
+
+    @property
+    def inside(self) -> Box:
+        """The picture inside its borders, all of it where there are none."""
+        return Box(*self.border_box) if self.border_box else Box(0.0, 0.0, 1.0, 1.0)
+
+    @property
+    def inset(self) -> Box | None:
+        """The picture in picture."""
+        return Box(*self.border_inset_box) if self.border_inset_box else None
 
 
 def measure(batch: FrameBatch) -> Borders:

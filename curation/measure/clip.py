@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from captioner.experts.boxes import Box
 from captioner.frames import FrameBatch
 from captioner.video import VideoInfo
 from curation.measure import borders, embedding, motion, overlays, quality, safety
@@ -27,13 +26,11 @@ def measure_clip(batch: FrameBatch, info: VideoInfo, source_bytes: int) -> Measu
     rate = source_bytes / info.duration if info.duration else None
     clip = quality.Clip(info.width, info.height, batch.fps, batch.duration, rate)
     border = borders.measure(batch)
-    inside = Box(*border.border_box) if border.border_box else Box(0.0, 0.0, 1.0, 1.0)
-    inset = Box(*border.border_inset_box) if border.border_inset_box else None
     families = (
         border,
-        quality.measure(batch, clip, inside),
+        quality.measure(batch, clip, border.inside),
         motion.measure(batch),
-        overlays.measure(batch, inside, inset),
+        overlays.measure(batch, border.inside, border.inset),
         safety.measure(batch),
         embedding.measure(batch),
     )

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.measure.bars import MIN_BAR, MIN_RISING, Area
+from curation.measure.bars import MIN_BAR, MIN_RISING, Area, inside_margins
 from curation.measure.marks import Bool, Plane
 from curation.measure.seams import STEP, STEP_FLOOR
 
@@ -73,22 +73,10 @@ def inside_frame(high: Plane, low: Plane) -> Area:
     whole = Area(0, 0, width, height)
     for least in CHANGES:
         _, moving = cv2.threshold(change, least, 1, cv2.THRESH_BINARY)
-        area = _inside(np.asarray(moving, np.uint8), middle)
+        area = inside_margins(_margins, np.asarray(moving, np.uint8), middle)
         if area != whole:
             return area
     return whole
-
-
-def _inside(moving: Plane, middle: Plane) -> Area:
-    """The same from what moves and the middle value of each pixel (H, W)."""
-    height, width = middle.shape
-    area = Area(0, 0, width, height)
-    for _ in range(2):
-        top, bottom = _margins(area.of(moving), area.of(middle))
-        area = Area(area.left, area.top + top, area.right, area.bottom - bottom)
-        left, right = _margins(area.of(moving).T, area.of(middle).T)
-        area = Area(area.left + left, area.top, area.right - right, area.bottom)
-    return area
 
 
 def _margins(moving: Plane, middle: Plane) -> tuple[int, int]:
