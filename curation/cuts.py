@@ -12,23 +12,14 @@ Numbers below without another source were chosen on rendered edits (`eval.edits`
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scenedetect import (
-    ContentDetector,
-    FrameTimecode,
-    HashDetector,
-    HistogramDetector,
-    SceneDetector,
-    ThresholdDetector,
-)
 
-from curation.adaptive import Adaptive
 from curation.dissolves import Dissolves
 from curation.history import HISTORY, UNEXPLAINED, History, distance
 from curation.looks import Look, explained
@@ -67,15 +58,8 @@ class Boundary:
     blank_after: bool = False
 
 
-DETECTORS: dict[str, Callable[[], SceneDetector]] = {
-    "adaptive": lambda: Adaptive(1.6, min_scene_len=1, min_content_val=1.5),
-    "content": lambda: ContentDetector(min_scene_len=1),
-    "hash": lambda: HashDetector(min_scene_len=1),
-    "histogram": lambda: HistogramDetector(min_scene_len=1),
-    "threshold": lambda: ThresholdDetector(min_scene_len=1),
-}
-"""PySceneDetect's detectors by name, each for one source: the adaptive one set so low that it
-misses no cut of the rendered edits, the others at their own thresholds."""
+DETECTORS = ("adaptive", "content", "hash", "histogram", "threshold")
+"""PySceneDetect's detectors (curation.detectors)."""
 
 _PADDING = 2
 """Times that the first and the last frame are shown to the detector besides: the window of the
@@ -108,11 +92,11 @@ class CutFinder:
     """Give it every frame of a source in order; it returns boundaries in order, a little later."""
 
     def __init__(self, detector: str, fps: float) -> None:
-        self._detector = DETECTORS[detector]()
-        self._clock = FrameTimecode(0, fps)
+        from curation.detectors import Proposals
+
+        self._proposals = Proposals(detector, fps)
         self._past = History()
         self._dissolves = Dissolves(self._past)
-        self._fed = 0
         self._last: NDArray[np.uint8] | None = None
         self._proposed: deque[int] = deque()
         self._blank: int | None = None
@@ -160,10 +144,7 @@ class CutFinder:
         return found + self._fades(over=True)
 
     def _propose(self, bgr: NDArray[np.uint8]) -> None:
-        code = FrameTimecode(self._fed, self._clock)
-        self._fed += 1
-        for cut in self._detector.process_frame(code, bgr):
-            self._proposed.append(cut.frame_num - _PADDING)
+        self._proposed.extend(cut - _PADDING for cut in self._proposals.push(bgr))
 
     def _emit(self, boundary: Boundary) -> list[Boundary]:
         self._past.shot = max(boundary.end, self._past.shot)

@@ -10,8 +10,8 @@ stopped.
 from __future__ import annotations
 
 import os
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +46,7 @@ def main(
     folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("demo/loop"),
 ) -> None:
     """Curate, publish, generate three ways, close the loop of each, and balance by the first."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # on models this small more threads only wait
     films, curated, dataset, preset = (
         folder / name for name in ("films", "curated", "dataset", "balance.yaml")
     )
@@ -84,17 +85,22 @@ def _render(films: Path) -> None:
 
 
 def _run(job: str, *arguments: object) -> None:
-    """A job as a user runs it, told before it runs; ends the demo where it ends in a mistake."""
+    """A job as `python -m` runs it, told before it runs; ends the demo where it ends in a mistake.
+
+    All in this process: each of its own would import PyTorch and diffusers anew.
+    """
     module = job if "." in job else f"jobs.{job}"
     given = [str(one) for one in arguments]
     print(f"\n$ python -m {module} {shlex.join(given)}", flush=True)
     table = ["--table"] if module in _TABLED else []
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
-    done = subprocess.run(
-        [sys.executable, "-m", module, *given, *table], check=False, env={**os.environ, **threads}
-    )
-    if done.returncode:
-        sys.exit(done.returncode)
+    own, sys.argv = sys.argv, [module, *given, *table]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    finally:
+        sys.argv = own
 
 
 _TABLED = {"jobs.curate", "jobs.generate", "jobs.loop", "jobs.decide"}

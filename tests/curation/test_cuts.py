@@ -9,6 +9,7 @@ import pytest
 from scenedetect import AdaptiveDetector, FrameTimecode, SceneDetector
 
 from curation.cuts import DETECTORS, LATENCY, Boundary, CutFinder, joins
+from curation.detectors import detector
 from curation.looks import HEIGHT, WIDTH, Look, explained
 from eval.synth import Rgb, still
 
@@ -147,7 +148,7 @@ def test_what_looks_like_a_cut_and_is_none(spoil: object) -> None:
     frames = shot(5, 70)
     assert callable(spoil)
     spoil(frames)
-    assert any(27 <= cut <= 41 for cut in proposed(DETECTORS["adaptive"](), frames))
+    assert any(27 <= cut <= 41 for cut in proposed(detector("adaptive"), frames))
     assert found(frames) == []
 
 

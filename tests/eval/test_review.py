@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-import eval.review
 from captioner.decode import read_clip
 from captioner.schema import FIELDS, SHOT_FIELDS, ShotCaption
 from curation.ledger import Ledger, Row
@@ -33,7 +32,7 @@ from eval.review_server import ReviewServer, is_loopback
 from eval.synth import write_video
 from eval.testset import CANNOT_TELL, Clip, Labels, TestsetError, read_testset, sha256
 from tests.clips import panning, rotated, two_shots
-from tests.refused import refused
+from tests.command import refused
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "<img src=x onerror=\"document.title='taken over'\">"
@@ -544,7 +543,7 @@ def test_mistakes_are_told_in_a_line(out: Path, tmp_path: Path, video: Path) -> 
         (("label", bare, "-o", answers, "--prefill"), "no captions to start from"),
         (("label", out, "-o", answers, "--captions", out), "--captions is for test sets"),
     ]:
-        assert told in refused(eval.review.app, *arguments)
+        assert told in refused("eval.review", *arguments)
     assert not answers.exists()
 
 

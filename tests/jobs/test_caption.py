@@ -7,24 +7,31 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-import jobs.caption
 from eval.synth import write_video
 from tests import clips
-from tests.refused import refused
+from tests.command import refused, run_job
 
 VIDEOS = 3
 CAPTION = [sys.executable, "-m", "jobs.caption"]
+run = partial(run_job, "jobs.caption")
 
 
-def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [*CAPTION, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+def run_apart(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, with more in its environment."""
+    return subprocess.run(
+        [*CAPTION, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
 def ledger(out: Path) -> list[dict[str, object]]:
@@ -58,7 +65,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of an uninterrupted run."""
     out = tmp_path_factory.mktemp("finished") / "out"
-    assert run(videos, "-o", out).returncode == 1
+    assert run_apart(videos, "-o", out).returncode == 1
     return out
 
 
@@ -99,8 +106,8 @@ def test_a_second_run_does_nothing_again(videos: Path, finished: Path) -> None:
 def test_a_killed_run_goes_on_to_the_same_rows(
     seconds: float, videos: Path, finished: Path, tmp_path: Path
 ) -> None:
-    command = [*CAPTION, str(videos), "-o", str(tmp_path)]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    started = [*CAPTION, str(videos), "-o", str(tmp_path)]
+    process = subprocess.Popen(started, start_new_session=True, stderr=subprocess.DEVNULL)
     time.sleep(seconds)
     process.send_signal(signal.SIGKILL)  # the workers are left to notice it themselves
     process.wait()
@@ -126,9 +133,8 @@ def test_a_worker_that_dies_costs_one_row(videos: Path, tmp_path: Path) -> None:
         "d.open_video = open_video\n"
     )
     (tmp_path / "sitecustomize.py").write_text(script)
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
-    out = tmp_path / "out"
-    assert run(videos, "-o", out, "--workers", 2, env=environment).returncode == 1
+    out, path = tmp_path / "out", f"{tmp_path}:{Path.cwd()}"
+    assert run_apart(videos, "-o", out, "--workers", 2, PYTHONPATH=path).returncode == 1
     rows = {Path(str(row["source"])).name: row for row in ledger(out)}
     assert rows["1.mp4"]["stage"] == "worker"
     assert sum(row["decision"] == "keep" for row in ledger(out)) == 2 * VIDEOS - 2
@@ -210,9 +216,7 @@ def test_a_bucket_is_captioned_into_a_bucket(s3: Any, tmp_path: Path) -> None:
     again = json.loads(run(*bucket).stdout)
     assert again["files_done"] == 0, "from another machine, too"
     for option in (["--format", "txt"], ["--dry-run"]):
-        refused = run(*bucket, *option)
-        assert refused.returncode == 2
-        assert len(refused.stderr.splitlines()) == 1
+        refused("jobs.caption", *bucket, *option)
     empty = run("s3://bucket/nothing", "-o", tmp_path / "empty")
     assert empty.returncode == 2
     assert empty.stderr.startswith("caption: no video in s3://bucket/nothing")
@@ -245,16 +249,17 @@ def test_mistakes_get_one_line_and_exit_code_2(tmp_path: Path) -> None:
         "no server answers": [video, *out, *server, "--endpoint", "http://127.0.0.1:9/v1"],
         "only for a model": [video, *out, "--engine", "experts", "--model", "a"],
     }.items():
-        assert words in refused(jobs.caption.app, *arguments)
+        assert words in refused("jobs.caption", *arguments)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["-v.mp4", "new\nline.mp4", "a'b\"c;$(x).mp4"])
-def test_odd_names(name: str, tmp_path: Path) -> None:
-    write_video(tmp_path / name, clips.panning(0, 3))
-    assert run("-o", "out", "--", name, cwd=tmp_path).returncode == 0
-    (row,) = ledger(tmp_path / "out")
-    assert row["source"] == name
+def test_odd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["-v.mp4", "a'b\"c;$(x).mp4", "new\nline.mp4"]
+    for seed, name in enumerate(names):
+        write_video(tmp_path / name, clips.panning(seed, 3))
+    monkeypatch.chdir(tmp_path)
+    assert run("-o", "out", "--", *names).returncode == 0
+    assert [row["source"] for row in ledger(tmp_path / "out")] == names
 
 
 def test_a_name_cannot_command_the_terminal(tmp_path: Path) -> None:
@@ -281,8 +286,8 @@ def test_help_is_quick_and_needs_nothing_heavy() -> None:
 
 def test_ray_gives_the_same_rows(videos: Path, finished: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    environment = {**os.environ, "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
-    done = run(videos, "-o", tmp_path, "--ray", "--workers", 1, env=environment)
+    own = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
+    done = run_apart(videos, "-o", tmp_path, "--ray", "--workers", 1, **own)
     assert done.returncode == 1, done.stderr
     assert contents(tmp_path) == contents(finished)
     assert json.loads((tmp_path / "run.json").read_text())["engine"]["name"] == "experts"

@@ -1,20 +1,17 @@
 """`python -m jobs.dataset`, run as a user runs it."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from curation import ClipDataset
 from curation.output import Output
+from tests.command import run_job
 from tests.curation.curated import Film, curate
 
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.dataset", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+run = partial(run_job, "jobs.dataset")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,9 @@ import jobs.decide
 from curation.ledger import Fact, Ledger, Row
 from curation.output import Output
 from curation.storage import Mirror
+from tests.command import run_job
 
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.decide", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+run = partial(run_job, "jobs.decide")
 
 
 @pytest.fixture

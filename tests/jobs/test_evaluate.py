@@ -2,27 +2,24 @@
 
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import jobs.evaluate
 from eval.synth import write_video
 from eval.testset import sha256
 from tests import clips
-from tests.refused import refused
+from tests.command import refused, run_job
 
 TYPES = ["close_up", "long_shot", "full_shot", "medium_shot"]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.evaluate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+run = partial(run_job, "jobs.evaluate")
 
 
 def lines(path: Path, records: list[dict[str, Any]]) -> Path:
@@ -235,4 +232,4 @@ def test_mistakes_in_the_command(folder: Path, tmp_path: Path) -> None:
             "needs --endpoint",
         ),
     ):
-        assert told in refused(jobs.evaluate.app, *arguments)
+        assert told in refused("jobs.evaluate", *arguments)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-import jobs.export
 from curation.dataset import publish
+from tests.command import refused, run_job
 from tests.curation.curated import Film, curate
-from tests.refused import refused
 
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+run = partial(run_job, "jobs.export")
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +66,9 @@ def test_mistakes(curated: Path, tmp_path: Path) -> None:
         (["--layout", "ltx", "--frames", 50], "say 49 or 57"),
         (["--layout", "ltx", "--frames", 81], "no clip of"),
     ):
-        said = refused(jobs.export.app, curated, "-o", tmp_path / "x", *arguments)
+        said = refused("jobs.export", curated, "-o", tmp_path / "x", *arguments)
         assert said.startswith("export: ")
         assert told in said
         assert not (tmp_path / "x").exists()
     (tmp_path / "file").write_text("")
-    refused(jobs.export.app, curated, "-o", tmp_path / "file", "--layout", "ltx")
+    refused("jobs.export", curated, "-o", tmp_path / "file", "--layout", "ltx")

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("trl")
 
-import jobs.finetune
 from tests.captioner.engines.conftest import tiny_model  # noqa: F401  a fixture
+from tests.command import refused, run_job
 from tests.finetune.conftest import few, labels  # noqa: F401  a fixture
-from tests.refused import refused
 
 SHORT = ("--recipe", "tiny-cpu", "--set", "epochs=1", "--set", "global_batch=3")
 SHORT += ("--set", "micro_batch=3", "--engine", "none")
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.finetune", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+run = partial(run_job, "jobs.finetune")
 
 
 def test_a_training_its_plan_and_the_same_command_again(
@@ -62,11 +58,11 @@ def test_a_training_its_plan_and_the_same_command_again(
     ],
 )
 def test_a_mistake_is_one_line(arguments: tuple[str, ...], told: str, tmp_path: Path) -> None:
-    line = refused(jobs.finetune.app, tmp_path, "-o", tmp_path / "out", *arguments)
+    line = refused("jobs.finetune", tmp_path, "-o", tmp_path / "out", *arguments)
     assert line.startswith("finetune: ")
     assert told in line
 
 
 def test_no_targets_is_one_line(tiny_model: Path, tmp_path: Path) -> None:  # noqa: F811
     arguments = (tmp_path, "-o", tmp_path / "out", *SHORT, "--set", f"model={tiny_model}")
-    assert "make the targets with python -m jobs.labels" in refused(jobs.finetune.app, *arguments)
+    assert "make the targets with python -m jobs.labels" in refused("jobs.finetune", *arguments)

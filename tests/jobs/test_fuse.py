@@ -6,15 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
 
-import jobs.fuse
 from tests import clips
-from tests.refused import refused
+from tests.command import refused, run_job
 
-FUSE = [sys.executable, "-m", "jobs.fuse"]
 WRITER = ["--engine", "tests.curation.stand_ins:Writer"]
 
 
@@ -24,8 +23,7 @@ def captioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(3):
         clips.two_shots(folder / f"{i}.mp4", seed=2 * i)
     (folder / "bad.mp4").write_text("no video")
-    command = [sys.executable, "-m", "jobs.caption", str(folder), "-o", str(folder / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_job("jobs.caption", folder, "-o", folder / "out")
     assert done.returncode == 1, done.stderr
     return folder / "out"
 
@@ -37,10 +35,20 @@ def out(captioned: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(captioned, tmp_path / "out"))
 
 
-def run(out: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), **env}
-    command = [*FUSE, str(out), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+def run(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    with patch.dict(os.environ, environment):
+        return run_job("jobs.fuse", out, *arguments)
+
+
+def run_apart(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, which may be killed."""
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.fuse", str(out), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
+    )
 
 
 def rows(out: Path) -> dict[str, dict[str, Any]]:
@@ -91,7 +99,7 @@ def test_a_killed_run_goes_on_where_it_was(out: Path, tmp_path: Path) -> None:
     shutil.copytree(out, whole)
     assert run(whole, *WRITER).returncode == 0
     asked = tmp_path / "asked"
-    killed = run(out, *WRITER, ASKED=str(asked), DIES_AFTER="4")
+    killed = run_apart(out, *WRITER, ASKED=str(asked), DIES_AFTER="4")
     assert killed.returncode == -9
     (record,) = (out / "state").glob("fusion.*.jsonl")
     record.write_bytes(record.read_bytes() + b'{"clip_id": "half a li')
@@ -122,6 +130,6 @@ def test_mistakes_are_one_line(out: Path, tmp_path: Path) -> None:
         (["--engine", "tests.curation.stand_ins:Absent"], "cannot be imported"),
         ([*WRITER, "--language", "1"], "is no name"),
     ]:
-        assert message in refused(jobs.fuse.app, out, *arguments)
-    assert "there is no ledger" in refused(jobs.fuse.app, tmp_path, *WRITER)
+        assert message in refused("jobs.fuse", out, *arguments)
+    assert "there is no ledger" in refused("jobs.fuse", tmp_path, *WRITER)
     assert rows(out) == before

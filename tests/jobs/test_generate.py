@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,13 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import jobs.generate
 from curation.dataset import publish
 from generation.ledger import read_generations
 from generation.video import encode
 from tests.clips import panning
+from tests.command import refused, run_job
 from tests.generation.stand_ins import curated_by_concept
-from tests.refused import refused
 
 VIDEO = encode(np.stack(panning(1, 9, 96, 64)), 24.0)
 SMALL = ["--height", "32", "--width", "48", "--frames", "9", "--steps", "2", "--dtype", "float32"]
@@ -44,7 +44,10 @@ def start(*arguments: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+run = partial(run_job, "jobs.generate")
+
+
+def run_apart(*arguments: object) -> "subprocess.CompletedProcess[str]":
     process = start(*arguments)
     try:
         out, err = process.communicate(timeout=120)
@@ -184,7 +187,7 @@ def test_a_mistake_is_one_line(
     dataset: Path, tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     given = [str(dataset) if a == "SET" else a for a in arguments]
-    assert says in refused(jobs.generate.app, dataset, "-o", tmp_path / "o", *given)
+    assert says in refused("jobs.generate", dataset, "-o", tmp_path / "o", *given)
     assert not (tmp_path / "o").exists()
 
 
@@ -219,7 +222,7 @@ def test_on_ray_with_one_model_on_a_core(dataset: Path, tmp_path: Path) -> None:
 
     model = tiny.build(tmp_path / "tiny", "i2v")
     command = [dataset, "--model", model, "--task", "i2v", *SMALL, "--count", 2]
-    far = run(*command, "-o", tmp_path / "far", "--ray")
+    far = run_apart(*command, "-o", tmp_path / "far", "--ray")
     near = run(*command, "-o", tmp_path / "near")
     assert far.returncode == near.returncode == 0, far.stderr
     own = {"seconds", "peak_bytes"}

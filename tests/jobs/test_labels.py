@@ -1,8 +1,6 @@
 """`python -m jobs.labels`, run as a user runs it, on what `jobs.curate` writes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,9 @@ from eval.synth import write_video
 from eval.testset import Clip, Labels, write_testset
 from finetune.targets import SPLITS, Target, read_targets
 from tests import clips
+from tests.command import refused, run_job
 
 PRESET = "name: test\nrules:\n  - duration: {min: 0.5 s}\n"
-
-
-def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def targets(out: Path) -> list[Target]:
@@ -35,7 +29,7 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "films" / "copy.mp4", clips.panning(0) + clips.panning(1), crf=30)
     (folder / "p.yaml").write_text(PRESET)
     options = ["--preset", folder / "p.yaml", "--engine", "experts", "--workers", 1]
-    done = run("jobs.curate", "-i", folder / "films", "-o", folder / "cur", *options)
+    done = run_job("jobs.curate", "-i", folder / "films", "-o", folder / "cur", *options)
     assert done.returncode == 0, done.stderr
     return folder / "cur"
 
@@ -58,7 +52,7 @@ def test_targets_of_a_curation_and_of_people(curated: Path, tmp_path: Path) -> N
     write_testset(labelled, tmp_path / "set.jsonl")
     out = tmp_path / "out"
     options = ["--teacher", curated, "--experts", curated, "--human", tmp_path / "set.jsonl"]
-    done = run("jobs.labels", out, *options, "--split", "train=.5 validation=.5")
+    done = run_job("jobs.labels", out, *options, "--split", "train=.5 validation=.5")
     assert done.returncode == 0, done.stderr
     found = {one.clip_id: one for one in targets(out)}
     copies = json.loads((out / "labels.json").read_text())["left_out"].get("duplicate", 0)
@@ -78,12 +72,14 @@ def test_targets_of_a_curation_and_of_people(curated: Path, tmp_path: Path) -> N
 
 def test_a_refused_clip_is_told(curated: Path, tmp_path: Path) -> None:
     options = ["--teacher", curated, "--max-characters", 10]
-    done = run("jobs.labels", tmp_path / "o", *options)
+    done = run_job("jobs.labels", tmp_path / "o", *options)
     assert done.returncode == 2
     assert done.stderr == "labels: no target is left: its answer has too many characters\n"
     kept = [row for row in Output(curated).rows() if row.caption]
     longest = max(len(row.caption.model_dump_json(by_alias=True)) for row in kept if row.caption)
-    done = run("jobs.labels", tmp_path / "o", "--teacher", curated, "--max-characters", longest - 1)
+    done = run_job(
+        "jobs.labels", tmp_path / "o", "--teacher", curated, "--max-characters", longest - 1
+    )
     assert done.returncode == 0
     assert "is left out: " in done.stderr
     assert f"more than {longest - 1:,}" in done.stderr
@@ -104,8 +100,5 @@ def test_a_mistake_is_one_line(
     curated: Path, tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     given = [str(curated) if a == "CUR" else a for a in arguments]
-    done = run("jobs.labels", tmp_path / "o", *given)
-    assert done.returncode == 2
-    assert says in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert says in refused("jobs.labels", tmp_path / "o", *given)
     assert not (tmp_path / "o").exists()

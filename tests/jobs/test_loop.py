@@ -1,7 +1,6 @@
 """`python -m jobs.loop`, run as a user runs it, on the clips of a generator with known faults."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,15 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import jobs.decide
-import jobs.loop
 from curation.dataset import publish
 from curation.ledger import Row
 from curation.output import Output
 from eval.synth import Rgb, still, write_video
 from generation.ledger import LEDGER, Generation, arrow_schema
 from tests.clips import two_shots
-from tests.refused import refused
+from tests.command import refused, run_job
 
 WAYS = {"pan_left": (-1, 0), "pan_right": (1, 0), "static": (0, 0)}
 CLIPS = 5
@@ -38,11 +35,9 @@ def shot(seed: int, move: str) -> list[Rgb]:
     return [picture[y : y + height, x : x + width] for x, y in zip(ways[:frames], ways[frames:])]
 
 
-def run(job: str, *arguments: object, code: int | None = 0) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", f"jobs.{job}", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert code is None or done.returncode == code, done.stderr
+def run(job: str, *arguments: object, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    done = run_job(f"jobs.{job}", *arguments)
+    assert done.returncode == code, done.stderr
     return done
 
 
@@ -285,12 +280,12 @@ def test_a_mistake_is_one_line(
         "OUTSIDE": write([generation(row, tmp_path, video="../../x.mp4")], tmp_path / "outside"),
     }
     command = [places.get(one, one) for one in arguments]
-    assert says in refused(jobs.loop.app, *command, "-o", tmp_path / "out", "--engine", "experts")
+    assert says in refused("jobs.loop", *command, "-o", tmp_path / "out", "--engine", "experts")
     assert not (tmp_path / "out" / "loop_weights.json").exists()
 
 
 def test_results_go_into_a_folder_of_their_own(curated: Path) -> None:
-    said = refused(jobs.loop.app, curated, "--real", curated, "-o", curated)
+    said = refused("jobs.loop", curated, "--real", curated, "-o", curated)
     assert "give a new folder" in said
 
 
@@ -303,7 +298,7 @@ def test_weights_of_other_columns_are_refused(curated: Path, tmp_path: Path) -> 
     path.write_text(json.dumps(weights))
     mine = preset(tmp_path, "weight")
     command = (curated, "--preset", mine, "--from-loop", path, "--dry-run")
-    assert "preset weight balances by camera_move" in refused(jobs.decide.app, *command)
+    assert "preset weight balances by camera_move" in refused("jobs.decide", *command)
     path.write_text("{}")
-    said = refused(jobs.decide.app, *command)
+    said = refused("jobs.decide", *command)
     assert "give the loop_weights.json that jobs.loop wrote" in said

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-import jobs.precompute
 from curation.dataset import DatasetConfig, publish
 from curation.precompute import latents, read_report
+from tests.command import refused, run_job
 from tests.curation.curated import Film, curate
-from tests.refused import refused
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BUCKETS = ("--size", "80x48", "--frames", 17, "--model", "vae")
 
 
-def run(hub: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.precompute", *map(str, arguments)]
-    own = {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **own}
-    )
+run = partial(run_job, "jobs.precompute")
 
 
-def test_a_run_and_another(tmp_path: Path) -> None:
+def test_a_run_and_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("torch", "diffusers", "transformers"):
         pytest.importorskip(package)
     from tests.curation.test_precompute import tiny_models
@@ -42,12 +34,14 @@ def test_a_run_and_another(tmp_path: Path) -> None:
     shutil.move(broken, tmp_path / "aside.mp4")
 
     folder = tiny_models(tmp_path / "m")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     of_repository = tmp_path / "hub" / "models--tiny--wan"
     shutil.copytree(folder, of_repository / "snapshots" / COMMIT)
     (of_repository / "refs").mkdir()
     (of_repository / "refs" / "main").write_text(COMMIT)
     out = tmp_path / "x"
-    command = (tmp_path / "hub", tmp_path / "d", "-o", out, *BUCKETS)
+    command = (tmp_path / "d", "-o", out, *BUCKETS)
     command += ("--vae", "tiny/wan", "--text", folder)
 
     first = run(*command)
@@ -85,7 +79,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("--caption", "haiku", "'haiku' is none of t2v"),
     ):
         given = [part for pair in {**right, option: value}.items() for part in pair]
-        said = refused(jobs.precompute.app, tmp_path / "d", "-o", tmp_path / "x", *given)
+        said = refused("jobs.precompute", tmp_path / "d", "-o", tmp_path / "x", *given)
         assert said.startswith("precompute: ")
         if option != "--text" or "huggingface" not in said:  # the hub's client is optional
             assert says in said

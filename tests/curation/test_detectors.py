@@ -1,10 +1,12 @@
+import subprocess
+import sys
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenedetect import AdaptiveDetector, FrameTimecode, SceneDetector
 
-from curation.adaptive import Adaptive
-from curation.cuts import DETECTORS
+from curation.detectors import Adaptive, detector
 
 
 def _frames(seed: int, cuts: int) -> list[np.ndarray]:
@@ -41,6 +43,11 @@ def test_scores_and_cuts_are_those_of_the_library(seed: int, cuts: int) -> None:
 
 
 def test_it_is_what_the_default_detector_is_made_of() -> None:
-    found = _found(DETECTORS["adaptive"](), _frames(3, cuts=4))
-    assert isinstance(DETECTORS["adaptive"](), Adaptive)
+    found = _found(detector("adaptive"), _frames(3, cuts=4))
+    assert isinstance(detector("adaptive"), Adaptive)
     assert len(found) >= 4
+
+
+def test_a_process_that_only_reads_rows_does_not_start_ffmpeg() -> None:
+    script = "import sys, curation.pipeline; sys.exit('scenedetect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
