@@ -55,18 +55,21 @@ class Rates(BaseModel, frozen=True):
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of video to do, the rates at which it would go, and where those are from."""
+    """Seconds of video to do, those of the longest source, the rates at which it would go, and
+    where those are from."""
 
     video_seconds: float
+    longest: float
     rates: Rates
     measured_on: str
     unreadable: int
 
-    def wall_seconds(self, workers: int) -> float:
-        """Of making the rows with that many processes, each on a core of its own, and one engine,
-        whichever takes longer."""
-        workers_take = self.rates.workers / max(1, workers)
-        return self.video_seconds * max(workers_take, self.rates.engine or 0.0)
+    def wall_seconds(self, workers: int, segment: float) -> float:
+        """Of making the rows with that many processes, each on a core of its own and with
+        `segment` seconds of a source at most, and one engine, whichever takes longer."""
+        a_worker_has = max(self.video_seconds / max(1, workers), min(self.longest, segment))
+        engine = self.video_seconds * (self.rates.engine or 0.0)
+        return max(a_worker_has * self.rates.workers, engine)
 
 
 def rates(done: Sequence[Done], gauge: Gauge | None, clips: Clips | None = None) -> Rates | None:
@@ -107,17 +110,17 @@ def estimate(sources: Sequence[Source], config: RowConfig, clips: bool = False) 
     lengths = {source.path: _length(source) for source in sources}
     readable = [source for source in sources if lengths[source.path] is not None]
     seconds = sum(length or 0.0 for length in lengths.values())
+    longest = max((length or 0.0 for length in lengths.values()), default=0.0)
     unreadable = len(sources) - len(readable)
     known = _remembered().get(_name(config))
     if known is not None and (known.clips or not clips):
         where = f"the last run here, {known.video_seconds:,.0f} s of video"
-        return Estimate(seconds, known, where, unreadable)
+        return Estimate(seconds, longest, known, where, unreadable)
     if not readable:
-        return Estimate(seconds, Rates(video_seconds=0.0, cpu={}), "nothing", unreadable)
+        return Estimate(seconds, longest, Rates(video_seconds=0.0, cpu={}), "nothing", unreadable)
     shortest = min(readable, key=lambda source: lengths[source.path] or 0.0)
-    return Estimate(
-        seconds, _sample(shortest, config, clips), f"{shortest.path.name}, done now", unreadable
-    )
+    where = f"{shortest.path.name}, done now"
+    return Estimate(seconds, longest, _sample(shortest, config, clips), where, unreadable)
 
 
 def _sample(source: Source, config: RowConfig, clips: bool) -> Rates:

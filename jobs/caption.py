@@ -8,9 +8,9 @@ same command runs under `ray job submit` with --ray.
 from __future__ import annotations
 
 import enum
+import math
 import os
 import time
-from collections.abc import Sized
 from functools import partial
 from typing import Annotated
 
@@ -97,6 +97,7 @@ def caption(
     ] = Detector.adaptive,
     min_shot: options.MinShot = 0.25,
     max_shot: options.MaxShot = None,
+    segment: options.Segment = 120.0,
     formats: Annotated[
         list[Format] | None,
         typer.Option("--format", help="Also captions.csv, or .json / .txt beside each video."),
@@ -127,6 +128,8 @@ def caption(
     from curation.engine_process import EngineLostError
     from curation.engine_ray import cluster_cores
     from curation.estimate import rates, remember
+    from curation.inputs import divided_here
+    from curation.inputs_ray import divided_on_ray
     from curation.output import Output, OutputInUseError
     from curation.pipeline import do, forget_replaced, relabel_moved, unfinished
     from curation.rows import RowConfig
@@ -169,16 +172,20 @@ def caption(
             if dry_run:
                 sources = list(identify(videos, out.hashes.sha256))
                 todo = sources if overwrite else unfinished(sources, config, out)
-                console.print_estimate(sources, todo, config, _workers(workers, todo), table)
+                count = workers or os.cpu_count() or 1
+                longest = segment if split else math.inf
+                console.print_estimate(sources, todo, config, count, longest, table)
                 return
             with out.locked():
                 console.say_engine(captioning)
                 mirror.pull()
-                cores = workers or (cluster_cores() if ray else None)
-                sources = console.sources(videos, out, ray, cores or 1)
+                count = workers or (cluster_cores() if ray else os.cpu_count() or 1)
+                sources = console.sources(videos, out, ray, count)
                 todo = sources if overwrite else unfinished(sources, config, out)
-                run = partial(captioning.run, config=config, workers=_workers(cores, todo))
-                made = do(todo, config, out, run, afresh=overwrite)
+                run = partial(captioning.run, config=config, workers=count)
+                divide = partial(divided_on_ray, workers=count) if ray else divided_here
+                divided = partial(divide, seconds=segment)
+                made = do(todo, config, out, run, overwrite, divided)
                 done = []
                 for one in console.track(made, todo, captioning.gauge):
                     done.append(one)
@@ -205,10 +212,6 @@ def caption(
         console.stop("stopped; the same command goes on from here")
     console.print_result(summary, rows, out, table)
     raise typer.Exit(1 if summary["failed"] else 0)
-
-
-def _workers(asked: int | None, todo: Sized) -> int:
-    return min(asked or os.cpu_count() or 1, max(1, len(todo)))
 
 
 if __name__ == "__main__":

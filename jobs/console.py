@@ -132,11 +132,12 @@ def print_estimate(
     todo: Sequence[Source],
     config: RowConfig,
     workers: int,
+    segment: float,
     table: bool,
 ) -> None:
     """What would be done, and how long it would take."""
     known = estimate(todo, config)
-    wall = known.wall_seconds(workers)
+    wall = known.wall_seconds(workers, segment)
     facts = {
         "files": len(sources),
         "finished": len(sources) - len(todo),

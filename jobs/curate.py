@@ -71,9 +71,7 @@ def curate(
     ] = Detector.adaptive,
     min_shot: options.MinShot = 0.25,
     max_shot: options.MaxShot = None,
-    segment: Annotated[
-        float, typer.Option(min=10, help="Seconds of film that one process scans at a time.")
-    ] = 300.0,
+    segment: options.Segment = 300.0,
     workers: options.Workers = None,
     ray: options.OnRay = False,
     time_limit: Annotated[

@@ -25,6 +25,9 @@ Vllm = Annotated[
 ]
 MinShot = Annotated[float, typer.Option(min=0, help="Seconds; a shorter piece is no shot.")]
 MaxShot = Annotated[float | None, typer.Option(min=1, help="Seconds; a longer shot is split.")]
+Segment = Annotated[
+    float, typer.Option(min=10, help="Seconds of film that one process scans at a time.")
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes; by default one a core, on Ray of the cluster.")
 ]

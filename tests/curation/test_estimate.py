@@ -1,5 +1,6 @@
 """Rates: what a run measured is what the next estimate says."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,10 +86,27 @@ def test_rates_that_are_damaged_or_of_an_older_version_are_as_if_unknown(
         assert "done now" in estimate([source], CONFIG).measured_on
 
 
+@pytest.mark.parametrize(
+    ("longest", "segment", "engine", "seconds"),
+    [
+        (10.0, 120.0, None, 25.0),  # four workers share the hundred seconds
+        (90.0, math.inf, None, 90.0),  # one has the long film to itself
+        (90.0, 30.0, None, 30.0),
+        (10.0, 120.0, 0.5, 50.0),
+    ],
+)
+def test_a_run_takes_as_long_as_its_busiest_worker_or_its_engine(
+    longest: float, segment: float, engine: float | None, seconds: float
+) -> None:
+    measured = Rates(video_seconds=9.0, cpu={"scan": 0.4, "measure": 0.6}, engine=engine)
+    known = Estimate(100.0, longest, measured, "here", 0)
+    assert known.wall_seconds(4, segment) == pytest.approx(seconds)
+
+
 def test_a_plan_adds_up_and_takes_as_long_as_what_takes_longest(source: Source) -> None:
     cut = Clips(cpu=0.4, bytes=500_000.0, kept=0.5)
     measured = Rates(video_seconds=9.0, cpu={"scan": 0.1, "measure": 0.2}, engine=0.25, clips=cut)
-    known = Estimate(2.0, measured, "here", 0)
+    known = Estimate(2.0, 2.0, measured, "here", 0)
     cluster = Cluster(cores=10, engines=1, price=0.1, engine_price=2.0)
     facts = plan([source], known, 100, cluster)
     assert facts["core_hours"] == 50.0, "half of the video becomes clips"

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curation import inputs
 from eval.synth import write_video
 from tests import clips
 from tests.command import refused, run_job
@@ -175,6 +176,26 @@ def test_another_configuration_is_another_result(tmp_path: Path) -> None:
     run(tmp_path, "-o", out, "--no-split")
     (row,) = ledger(out)
     assert row["frames"] == 50
+
+
+def test_a_long_film_is_several_works_and_has_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shots = [clips.panning(seed, 325, 160, 90) for seed in range(2)]
+    film = write_video(tmp_path / "a.mp4", shots[0] + shots[1])
+    found = []
+
+    def recorded(*given: Any) -> Any:
+        found.append(divide(*given))
+        return found[-1]
+
+    divide = inputs.divide
+    monkeypatch.setattr(inputs, "divide", recorded)
+    for name, seconds in (("whole", 60), ("parts", 13)):
+        run(film, "-o", tmp_path / name, "--segment", seconds)
+    assert [len(one) for one in found] == [1, 2]
+    assert len(ledger(tmp_path / "parts")) == 2
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
 def test_formats(tmp_path: Path) -> None:
