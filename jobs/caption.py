@@ -97,7 +97,7 @@ def caption(
     ] = Detector.adaptive,
     min_shot: options.MinShot = 0.25,
     max_shot: options.MaxShot = None,
-    segment: options.Segment = 120.0,
+    segment: options.Segment = 60.0,
     formats: Annotated[
         list[Format] | None,
         typer.Option("--format", help="Also captions.csv, or .json / .txt beside each video."),
