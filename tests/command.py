@@ -1,8 +1,9 @@
-"""Jobs run in this process: one of its own takes a second to start."""
+"""Jobs run as tests run them: in this process, as one of its own takes a second to start."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from unittest.mock import patch
@@ -19,6 +20,19 @@ def run_job(module: str, *arguments: object) -> subprocess.CompletedProcess[str]
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
+
+
+def run_apart(
+    module: str, *arguments: object, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own, which has these variables in its environment."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
 def refused(module: str, *arguments: object) -> str:

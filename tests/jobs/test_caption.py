@@ -1,7 +1,6 @@
-"""The `caption` command, run as a user runs it."""
+"""The `caption` command, from its command line on."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -11,37 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from curation import inputs
 from eval.synth import write_video
 from tests import clips
-from tests.command import refused, run_job
+from tests.command import refused, run_apart, run_job
+from tests.rows import ledger
 
 VIDEOS = 3
 CAPTION = [sys.executable, "-m", "jobs.caption"]
 run = partial(run_job, "jobs.caption")
-
-
-def run_apart(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, with more in its environment."""
-    return subprocess.run(
-        [*CAPTION, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
-
-
-def ledger(out: Path) -> list[dict[str, object]]:
-    rows = [
-        row
-        for path in (out / "ledger").glob("*.parquet")
-        for row in pq.read_table(path).to_pylist()
-    ]
-    return sorted(rows, key=lambda row: (row["source"], row["shot"]))
+apart = partial(run_apart, "jobs.caption")
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -66,7 +46,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of an uninterrupted run."""
     out = tmp_path_factory.mktemp("finished") / "out"
-    assert run_apart(videos, "-o", out).returncode == 1
+    assert apart(videos, "-o", out).returncode == 1
     return out
 
 
@@ -135,7 +115,7 @@ def test_a_worker_that_dies_costs_one_row(videos: Path, tmp_path: Path) -> None:
     )
     (tmp_path / "sitecustomize.py").write_text(script)
     out, path = tmp_path / "out", f"{tmp_path}:{Path.cwd()}"
-    assert run_apart(videos, "-o", out, "--workers", 2, PYTHONPATH=path).returncode == 1
+    assert apart(videos, "-o", out, "--workers", 2, PYTHONPATH=path).returncode == 1
     rows = {Path(str(row["source"])).name: row for row in ledger(out)}
     assert rows["1.mp4"]["stage"] == "worker"
     assert sum(row["decision"] == "keep" for row in ledger(out)) == 2 * VIDEOS - 2
@@ -308,7 +288,7 @@ def test_help_is_quick_and_needs_nothing_heavy() -> None:
 def test_ray_gives_the_same_rows(videos: Path, finished: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     own = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
-    done = run_apart(videos, "-o", tmp_path, "--ray", "--workers", 1, **own)
+    done = apart(videos, "-o", tmp_path, "--ray", "--workers", 1, **own)
     assert done.returncode == 1, done.stderr
     assert contents(tmp_path) == contents(finished)
     assert json.loads((tmp_path / "run.json").read_text())["engine"]["name"] == "experts"

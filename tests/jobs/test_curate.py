@@ -1,7 +1,6 @@
-"""`python -m jobs.curate`, run as a user runs it."""
+"""`python -m jobs.curate`, from its command line on."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from captioner.decode import open_video
 from eval.synth import still, write_video
 from tests import clips
-from tests.command import refused, run_job
+from tests.command import refused, run_apart, run_job
+from tests.rows import ledger
 
 CURATE = [sys.executable, "-m", "jobs.curate"]
 
@@ -30,26 +29,7 @@ rules:
 
 
 run = partial(run_job, "jobs.curate")
-
-
-def run_apart(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, with more in its environment."""
-    return subprocess.run(
-        [*CURATE, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
-
-
-def ledger(out: Path) -> list[dict[str, object]]:
-    rows = [
-        row
-        for path in (out / "ledger").glob("*.parquet")
-        for row in pq.read_table(path).to_pylist()
-    ]
-    return sorted(rows, key=lambda row: (row["source"], row["shot"]))
+apart = partial(run_apart, "jobs.curate")
 
 
 def written(out: Path) -> dict[str, bytes]:
@@ -83,7 +63,7 @@ def options(films: Path, tmp_path_factory: pytest.TempPathFactory) -> list[objec
 def finished(options: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of an uninterrupted run."""
     out = tmp_path_factory.mktemp("curated") / "out"
-    done = run_apart(*options, "-o", out)
+    done = apart(*options, "-o", out)
     assert done.returncode == 1, done.stderr
     return out
 
@@ -184,7 +164,7 @@ def test_ray_gives_the_same_rows_and_clips(
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    done = run_apart(*options, "-o", tmp_path, "--ray", "--workers", 2, **own)
+    done = apart(*options, "-o", tmp_path, "--ray", "--workers", 2, **own)
     assert done.returncode == 1, done.stderr
     assert ledger(tmp_path) == ledger(finished)
     assert written(tmp_path) == written(finished)

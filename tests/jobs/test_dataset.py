@@ -1,4 +1,4 @@
-"""`python -m jobs.dataset`, run as a user runs it."""
+"""`python -m jobs.dataset`, from its command line on."""
 
 import json
 from functools import partial

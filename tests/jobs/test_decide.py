@@ -1,4 +1,4 @@
-"""`python -m jobs.decide`, run as a user runs it."""
+"""`python -m jobs.decide`, from its command line on."""
 
 import json
 import os

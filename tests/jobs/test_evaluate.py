@@ -1,4 +1,4 @@
-"""`python -m jobs.evaluate`, run as a user runs it."""
+"""`python -m jobs.evaluate`, from its command line on."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`python -m jobs.export`, run as a user runs it."""
+"""`python -m jobs.export`, from its command line on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m jobs.finetune`, run as a user runs it."""
+"""`python -m jobs.finetune`, from its command line on."""
 
 from __future__ import annotations
 

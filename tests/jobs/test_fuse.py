@@ -1,18 +1,17 @@
-"""`python -m jobs.fuse`, run as a user runs it, over a ledger that `caption` made."""
+"""`python -m jobs.fuse`, from its command line on, over a ledger that `caption` made."""
 
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import pyarrow.parquet as pq
 import pytest
 
 from tests import clips
-from tests.command import refused, run_job
+from tests.command import refused, run_apart, run_job
+from tests.rows import ledger
 
 WRITER = ["--engine", "tests.curation.stand_ins:Writer"]
 
@@ -40,20 +39,8 @@ def run(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedP
         return run_job("jobs.fuse", out, *arguments)
 
 
-def run_apart(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, which may be killed."""
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.fuse", str(out), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **environment},
-    )
-
-
 def rows(out: Path) -> dict[str, dict[str, Any]]:
-    read = [row for p in (out / "ledger").iterdir() for row in pq.read_table(p).to_pylist()]
-    return {row["clip_id"]: row for row in read}
+    return {row["clip_id"]: row for row in ledger(out)}
 
 
 def test_captions_are_told_by_the_model_and_once(out: Path, tmp_path: Path) -> None:
@@ -99,7 +86,8 @@ def test_a_killed_run_goes_on_where_it_was(out: Path, tmp_path: Path) -> None:
     shutil.copytree(out, whole)
     assert run(whole, *WRITER).returncode == 0
     asked = tmp_path / "asked"
-    killed = run_apart(out, *WRITER, ASKED=str(asked), DIES_AFTER="4")
+    own = {"ASKED": str(asked), "DIES_AFTER": "4", "PYTHONPATH": str(Path.cwd())}
+    killed = run_apart("jobs.fuse", out, *WRITER, **own)
     assert killed.returncode == -9
     (record,) = (out / "state").glob("fusion.*.jsonl")
     record.write_bytes(record.read_bytes() + b'{"clip_id": "half a li')

@@ -1,4 +1,4 @@
-"""`python -m jobs.generate`, run as a user runs it."""
+"""`python -m jobs.generate`, from its command line on."""
 
 import json
 import os

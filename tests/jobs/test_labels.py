@@ -1,4 +1,4 @@
-"""`python -m jobs.labels`, run as a user runs it, on what `jobs.curate` writes."""
+"""`python -m jobs.labels`, from its command line on, on what `jobs.curate` writes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`python -m jobs.loop`, run as a user runs it, on the clips of a generator with known faults."""
+"""`python -m jobs.loop`, from its command line on, over a generator with known faults."""
 
 import json
 import shutil
@@ -132,9 +132,11 @@ def test_three_rounds_find_the_fault_and_balance_by_it(curated: Path, tmp_path: 
     for number in (1, 2, 3):
         generations = generate(work, tmp_path / f"gen{number}")
         out = tmp_path / f"loop{number}"
+        if number > 1:  # the stub paints the same videos again: their captions are there
+            shutil.copytree(tmp_path / "loop1" / "ledger", out / "ledger")
         facts = loop(generations, work, out, *before, "--pairs")
         assert facts["round"] == number
-        assert facts["captioned_now"] == 15
+        assert facts["captioned_now"] == (15 if number == 1 else 0)
         assert facts["missed"][FAULTY] > 0.4 > 0.1 > facts["missed"]["pan_right"]
         factors.append(facts["factors"])
         decided = run("decide", work, "--preset", preset(tmp_path, "weight"),

@@ -1,4 +1,4 @@
-"""`python -m jobs.precompute`, run as a user runs it."""
+"""`python -m jobs.precompute`, from its command line on."""
 
 from __future__ import annotations
 
