@@ -80,6 +80,24 @@ def test_an_inset_is_found_where_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seed", "truth"),
+    [
+        (11_024, (32, 32, 226, 141)), (140_891, (471, 23, 617, 106)),
+        (160_849, (376, 28, 612, 163)), (200_996, (434, 30, 610, 129)),
+    ],
+)  # fmt: skip
+def test_an_inset_is_found_though_a_side_of_it_goes_on_in_the_scene(
+    seed: int, truth: tuple[int, int, int, int]
+) -> None:
+    """Seeds in which an edge of one of the two pictures lies in line with a side of the inset."""
+    found = measure(through_codec(DEFECTS["picture-in-picture"](seed)))
+    assert fired(found) == {"border_picture_in_picture"}
+    left, top, right, bottom = truth
+    edges = [left / 640, top / 360, right / 640, bottom / 360]
+    assert found.border_inset_box == pytest.approx(edges, abs=0.02)
+
+
+@pytest.mark.parametrize(
     ("case", "seed"),
     [
         ("split", 30_607), ("split", 70_649), ("split-stacked", 70_798),
