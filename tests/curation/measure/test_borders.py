@@ -117,6 +117,13 @@ def test_figures_that_fill_one_side_of_an_edge_are_no_second_camera(seed: int) -
     assert fired(measure(through_codec(CLEAN["columns"](seed)))) == set()
 
 
+@pytest.mark.parametrize("seed", [52_021, 72_056])
+def test_figures_before_a_window_are_no_second_camera(seed: int) -> None:
+    """Seeds in which the window shows enough to tell a camera by in two or three looks only, when
+    somebody passes before it."""
+    assert fired(measure(through_codec(CLEAN["window"](seed)))) == set()
+
+
 def test_an_edge_that_sways_with_the_camera_is_no_seam() -> None:
     left, right = (CLEAN["plain"](seed).frames for seed in (SEED, SEED + 1))
     frames = [np.array(frame) for frame in left]
