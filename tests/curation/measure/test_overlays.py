@@ -103,6 +103,7 @@ def test_a_line_of_the_scene_that_runs_into_a_logo_is_no_part_of_it(seed: int) -
     [
         ("logo", 31_100), ("logo", 31_149), ("logo", 71_219),
         ("logo-faint", 31_214), ("logo-faint", 31_221), ("logo-faint", 71_291),
+        ("logo-faint", 11_256), ("logo-faint", 21_200), ("logo-faint", 111_242),
     ],
 )  # fmt: skip
 def test_a_logo_is_found_though_the_scene_shows_through_or_creeps(case: str, seed: int) -> None:
