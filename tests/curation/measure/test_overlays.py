@@ -75,6 +75,13 @@ def test_subtitles_survive_the_codec() -> None:
     assert {"text_area", "text_subtitle"} <= fired(found)
 
 
+@pytest.mark.parametrize("seed", [31_807, 81_891, 771_884])
+def test_a_sign_at_the_centre_of_a_zoom_is_not_burned_in(seed: int) -> None:
+    """Seeds in which a part of the sign hardly moves."""
+    found = fired(measure(through_codec(CLEAN["scene-text"](seed)), WHOLE))
+    assert found == {"text_scene_area"}
+
+
 def test_a_sign_that_moves_with_the_scene_is_not_burned_in() -> None:
     found = measured(CLEAN["scene-text"](SEED))
     assert found.text_area == 0.0
