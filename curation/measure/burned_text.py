@@ -200,11 +200,22 @@ def _judged(corners: Float, window: Window, stays: Stays) -> Line:
         return Line(box, True)
     if window.moving or around_moves(window.edges, window.frozen, box):
         staying = share_of(window.frozen, window.edges, box) >= FROZEN
-        lasting = stays.moving and share_of(stays.fixed, stays.edges, box) >= LASTING
+        lasting = stays.moving and _lasts(stays, box)
         return Line(box, about and (staying or lasting))
     x, y = box.centre
     placed = y >= SUBTITLE_BAND or min(y, x, 1 - x) <= TITLE_BAND
     return Line(box, level and placed)
+
+
+def _lasts(stays: Stays, box: Box) -> bool:
+    """Whether enough of a line's edges stay over the clip, and so in each third of it: at the
+    centre of a zoom a part of a sign does."""
+    third = box.width / 3
+    parts = [
+        Box(box.left + i * third, box.top, box.left + (i + 1) * third, box.bottom) for i in range(3)
+    ]
+    whole, *thirds = (share_of(stays.fixed, stays.edges, part) for part in (box, *parts))
+    return whole >= LASTING and min(thirds) >= whole / 2
 
 
 def _tight(box: Box, strokes: Bool) -> Box:

@@ -63,8 +63,8 @@ def independence(looks: Pairs, part: Part) -> float:
     """How surely a part of the picture and the rest of it are moved by two cameras, 0 to 1.
 
     The affine motion of most points on one side is followed by those of the scene on the other
-    side where there is one camera, and by none where there are two; where neither moves there is
-    no telling, and the score stays under one half.
+    side where there is one camera, and by none where there are two; where neither moves, or most
+    looks show too few points on a side, there is no telling, and the score stays under one half.
     """
     shares: list[float] = []
     moves: list[list[float]] = []
@@ -82,7 +82,8 @@ def independence(looks: Pairs, part: Part) -> float:
         shares.append(max(_followed(start, end, *two, within) for two in sides))
         moved = np.abs(end - start).max(1) > MOVED * max(scale)
         moves.append([float(moved[side].mean()) for side in (inside, ~inside)])
-    if not shares or np.median(moves, axis=0).max() < 0.7:
+    told = bool(shares) and 2 * len(shares) >= len(looks)
+    if not told or np.median(moves, axis=0).max() < 0.7:
         return UNMOVED
     return float(np.clip((ONE - np.mean(shares)) / (ONE - TWO), 0, 1))
 

@@ -6,7 +6,7 @@ from captioner.frames import FrameBatch
 from captioner.video import VideoInfo
 from curation.measure import borders, embedding, motion, overlays, quality, safety
 
-MEASURES_VERSION = "6"
+MEASURES_VERSION = "7"
 """Rows measured by another version are measured anew."""
 
 

@@ -24,10 +24,10 @@ LOGOS = 3
 HALF = 0.45
 """Share of the windows that must show an edge in its place."""
 
-FAINT_SHARE, FAINT_MARKS, STILL_AROUND = 0.33, 250, 0.015
-"""Share of the edges of a faint logo that stay, and their number, at least, where no more than a
-share (the third) of those around it do: the scene shows through it, and its edges are counted as
-well."""
+FAINT_SHARE, FAINT_MARKS, TIMES = 0.2, 250, 8.0
+"""Share of the edges in a faint logo's box that stay, and their number, at least: the scene shows
+through it, and its edges are counted as well. Around it are as many, and so many times less likely
+to stay."""
 
 THIN = 0.2, 0.15, 0.25
 """Shares of the marks in a box's fullest row, or column, that one of a logo has at least; the first
@@ -68,11 +68,10 @@ def _score(box: Box, fixed: Bool, stays: Stays, inside: Box) -> float:
     if around >= 20 and still > 0.4:
         return 0.0
     dense = share_of(fixed, stays.edges, box)
-    sure = around >= FAINT_MARKS and still <= STILL_AROUND
-    faint = sure and marks >= FAINT_MARKS and dense >= FAINT_SHARE
+    faint = min(marks, around) >= FAINT_MARKS and dense >= max(FAINT_SHARE, TIMES * still)
     if not (dense >= FROZEN or faint) or not in_both_ways(stays, box):
         return 0.0
-    return min(1.0, marks / 80) * min(1.0, dense / (0.5 if faint else 0.7))
+    return min(1.0, marks / 80) * min(1.0, dense / (2 * FAINT_SHARE if faint else 0.7))
 
 
 def _without_lines(fixed: Bool, box: Box, thin: float) -> Box:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from curation.measure.bars import Area
 from curation.measure.cameras import Part, independence
@@ -16,61 +17,92 @@ INSET = 0.15
 INSET_SUPPORT = 0.55
 """Share of each side of an inset that must be a seam."""
 
+LINES, TRIED = 24, 4
+"""Longest lines each way that are looked at, and rectangles of them."""
+
+NEAR = 4
+"""Pixels: closer lines are one, and what is closer to the frame's edge is none."""
+
+Places = NDArray[np.int64]
+"""Columns or rows of a picture."""
+
 
 def find_inset(seams: Seams, pairs: Pairs, looks: Pairs) -> tuple[float, Part | None]:
     """How surely a rectangle inside the picture is a picture of its own, and the one that most
     surely is."""
     height, width = seams.active.shape
-    upright, level = mostly(seams.upright), mostly(seams.level)
-    lines = _segments(upright, max(8, round(INSET * height)))
     turned = transposed(pairs)
     best, inset = 0.0, None
-    for i, (a, top_a, bottom_a) in enumerate(lines):
-        for b, top_b, bottom_b in lines[i + 1 :]:
-            top, bottom = max(top_a, top_b), min(bottom_a, bottom_b)
-            union = max(bottom_a, bottom_b) - min(top_a, top_b)
-            if b - a < INSET * width or bottom - top < 0.7 * union:
-                continue
-            score = _rectangle_score(upright, level, seams.active, Area(a, top, b, bottom))
-            if score > max(best, 0.3):
-                x, y = (a / width, b / width), (top / height, bottom / height)
-                sides = [apart(pairs, Line(at, *y)) for at in x]
-                sides += [apart(turned, Line(at, *x)) for at in y]
-                part = Part(x[0], y[0], x[1], y[1])
-                score *= float(np.mean(sides)) * independence(looks, part)
-                if score > best:
-                    best, inset = score, part
+    for area, support in _rectangles(mostly(seams.upright), mostly(seams.level)):
+        x, y = (area.left / width, area.right / width), (area.top / height, area.bottom / height)
+        sides = [apart(pairs, Line(at, *y)) for at in x]
+        sides += [apart(turned, Line(at, *x)) for at in y]
+        score = support * _movement(seams.active, area) * float(np.mean(sides))
+        if score > max(best, 0.3):
+            part = Part(x[0], y[0], x[1], y[1])
+            score *= independence(looks, part)
+            if score > best:
+                best, inset = score, part
     return best, inset
 
 
-def _segments(upright: Bool, least: int) -> list[tuple[int, int, int]]:
-    """(x, top, bottom) of the longest upright lines of at least `least` pixels that do not reach
-    from edge to edge, in order of x."""
-    height = upright.shape[0]
+def _rectangles(upright: Bool, level: Bool) -> list[tuple[Area, float]]:
+    """Up to `TRIED` rectangles whose sides are seams, and the mean share of a side that is one;
+    the best first.
+
+    Each side is judged between the corners alone: a seam often goes on in an edge of the scene.
+    """
+    height, width = upright.shape
+    least = max(8, round(INSET * width)), max(8, round(INSET * height))
+    x, along_x = _lines(upright, least[1])
+    y, along_y = _lines(np.ascontiguousarray(level.T), least[0])
+    left, right = _far_pairs(x, least[0])
+    top, bottom = _far_pairs(y, least[1])
+    uprights = (along_x[:, y[bottom]] - along_x[:, y[top]]) / (y[bottom] - y[top])
+    levels = (along_y[:, x[right]] - along_y[:, x[left]]) / (x[right] - x[left])
+    sides = np.stack([uprights[left], uprights[right], levels[top].T, levels[bottom].T])
+    mean = np.where(sides.min(0) < INSET_SUPPORT, 0, sides.mean(0))
+    found = np.flatnonzero(mean)
+    found = found[np.argsort(-mean.flat[found], kind="stable")[:TRIED]]
+    across, down = np.unravel_index(found, mean.shape)
+    edges = np.stack([x[left[across]], y[top[down]], x[right[across]], y[bottom[down]]], 1)
+    return [(Area(*edge), score) for edge, score in zip(edges.tolist(), mean.flat[found].tolist())]
+
+
+def _lines(upright: Bool, least: int) -> tuple[Places, Places]:
+    """Columns (n,) that hold upright lines of at least `least` pixels, in order, and for each how
+    many of its pixels above each row (n, height + 1) are a seam."""
+    height = len(upright)
     marks = cv2.dilate(upright.astype(np.uint8), np.ones((1, 2), np.uint8))
     # Closing would join what is near the frame's edge to it.
-    marks = cv2.copyMakeBorder(marks, least, least, 0, 0, cv2.BORDER_CONSTANT, value=(0,))
-    marks = cv2.morphologyEx(marks, cv2.MORPH_CLOSE, np.ones((least // 2 * 2 + 1, 1), np.uint8))
-    marks = cv2.morphologyEx(marks, cv2.MORPH_OPEN, np.ones((least, 1), np.uint8))
-    _, _, stats, _ = cv2.connectedComponentsWithStats(marks[least:-least])
-    found = [(int(x + w // 2), int(y), int(y + h)) for x, y, w, h, _ in stats[1:] if w <= 8]
-    found = [line for line in found if line[2] - line[1] < 0.95 * height]
-    return sorted(sorted(found, key=lambda line: line[1] - line[2])[:24])
+    runs = cv2.copyMakeBorder(marks, least, least, 0, 0, cv2.BORDER_CONSTANT, value=(0,))
+    runs = cv2.morphologyEx(runs, cv2.MORPH_CLOSE, np.ones((least // 2 * 2 + 1, 1), np.uint8))
+    runs = cv2.morphologyEx(runs, cv2.MORPH_OPEN, np.ones((least, 1), np.uint8))
+    length = cv2.bitwise_and(marks, runs[least:-least]).sum(0, dtype=np.int64)
+    length[:NEAR] = length[-NEAR:] = 0
+    found: list[int] = []
+    for _ in range(LINES):
+        x = int(length.argmax())
+        if not length[x]:
+            break
+        found.append(x)
+        length[max(0, x - NEAR + 1) : x + NEAR] = 0
+    places = np.array(sorted(found), np.int64)
+    above = np.zeros((len(places), height + 1), np.int64)
+    above[:, 1:] = marks.T[places].cumsum(1)
+    return places, above
 
 
-def _rectangle_score(upright: Bool, level: Bool, active: Bool, area: Area) -> float:
-    """The weakest side of a rectangle, times the movement inside and around it."""
+def _far_pairs(places: Places, least: int) -> tuple[Places, Places]:
+    """Indices of all pairs of places that lie at least so far apart, the lower first."""
+    first, second = np.triu_indices(len(places), 1)
+    far = places[second] - places[first] >= least
+    return first[far], second[far]
+
+
+def _movement(active: Bool, area: Area) -> float:
+    """The movement inside a rectangle and around it, 0 to 1."""
     height, width = active.shape
-    sides = []
-    for x in (area.left, area.right):
-        strip = upright[area.top : area.bottom, max(0, x - 3) : x + 4]
-        sides.append(float(strip.any(1).mean()))
-    for y in (area.top, area.bottom):
-        # Ends of upright lines are blunt.
-        strips = level[max(0, y - 6) : y + 7, area.left + 2 : area.right - 1]
-        sides.append(float(_best_line(strips)))
-    if min(sides) < INSET_SUPPORT:
-        return 0.0
     inside = float(_active_in(active, area).mean())
     band = max(4, round(BESIDE * width))
     outer = Area(
@@ -81,16 +113,9 @@ def _rectangle_score(upright: Bool, level: Bool, active: Bool, area: Area) -> fl
     around = (float(ring.sum()) - inside * (area.right - area.left) * (area.bottom - area.top)) / (
         ring.size - (area.right - area.left) * (area.bottom - area.top)
     )
-    return min(1.0, float(np.mean(sides)) * min(1.0, 2.5 * inside, 2.5 * around))
+    return min(1.0, 2.5 * inside, 2.5 * around)
 
 
 def _active_in(active: Bool, area: Area) -> Bool:
     """The part of a map inside an area."""
     return active[area.top : area.bottom, area.left : area.right]
-
-
-def _best_line(strips: Bool) -> float:
-    """The largest share of marks that two neighbouring rows hold together."""
-    if len(strips) < 2:
-        return 0.0
-    return float((strips[1:] | strips[:-1]).mean(1).max())

@@ -80,6 +80,24 @@ def test_an_inset_is_found_where_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seed", "truth"),
+    [
+        (11_024, (32, 32, 226, 141)), (140_891, (471, 23, 617, 106)),
+        (160_849, (376, 28, 612, 163)), (200_996, (434, 30, 610, 129)),
+    ],
+)  # fmt: skip
+def test_an_inset_is_found_though_a_side_of_it_goes_on_in_the_scene(
+    seed: int, truth: tuple[int, int, int, int]
+) -> None:
+    """Seeds in which an edge of one of the two pictures lies in line with a side of the inset."""
+    found = measure(through_codec(DEFECTS["picture-in-picture"](seed)))
+    assert fired(found) == {"border_picture_in_picture"}
+    left, top, right, bottom = truth
+    edges = [left / 640, top / 360, right / 640, bottom / 360]
+    assert found.border_inset_box == pytest.approx(edges, abs=0.02)
+
+
+@pytest.mark.parametrize(
     ("case", "seed"),
     [
         ("split", 30_607), ("split", 70_649), ("split-stacked", 70_798),
@@ -97,6 +115,13 @@ def test_a_slow_camera_is_told_from_one_at_rest(case: str, seed: int) -> None:
 def test_figures_that_fill_one_side_of_an_edge_are_no_second_camera(seed: int) -> None:
     """Seeds in which most points beside an upright edge lie on those who walk there."""
     assert fired(measure(through_codec(CLEAN["columns"](seed)))) == set()
+
+
+@pytest.mark.parametrize("seed", [52_021, 72_056])
+def test_figures_before_a_window_are_no_second_camera(seed: int) -> None:
+    """Seeds in which the window shows enough to tell a camera by in two or three looks only, when
+    somebody passes before it."""
+    assert fired(measure(through_codec(CLEAN["window"](seed)))) == set()
 
 
 def test_an_edge_that_sways_with_the_camera_is_no_seam() -> None:

@@ -75,6 +75,13 @@ def test_subtitles_survive_the_codec() -> None:
     assert {"text_area", "text_subtitle"} <= fired(found)
 
 
+@pytest.mark.parametrize("seed", [31_807, 81_891, 771_884])
+def test_a_sign_at_the_centre_of_a_zoom_is_not_burned_in(seed: int) -> None:
+    """Seeds in which a part of the sign hardly moves."""
+    found = fired(measure(through_codec(CLEAN["scene-text"](seed)), WHOLE))
+    assert found == {"text_scene_area"}
+
+
 def test_a_sign_that_moves_with_the_scene_is_not_burned_in() -> None:
     found = measured(CLEAN["scene-text"](SEED))
     assert found.text_area == 0.0
@@ -103,6 +110,7 @@ def test_a_line_of_the_scene_that_runs_into_a_logo_is_no_part_of_it(seed: int) -
     [
         ("logo", 31_100), ("logo", 31_149), ("logo", 71_219),
         ("logo-faint", 31_214), ("logo-faint", 31_221), ("logo-faint", 71_291),
+        ("logo-faint", 11_256), ("logo-faint", 21_200), ("logo-faint", 111_242),
     ],
 )  # fmt: skip
 def test_a_logo_is_found_though_the_scene_shows_through_or_creeps(case: str, seed: int) -> None:
