@@ -36,7 +36,7 @@ balance: {by: [camera_move], to: uniform, mode: weight}
 SMALL = ["--height", "96", "--width", "160", "--steps", "2", "--dtype", "float32"]
 TASKS = {
     "t2v": ["--frames", "9", "--count", "15"],
-    "i2v": ["--frames", "9", "--count", "6"],
+    "i2v": ["--frames", "9", "--count", "3"],
     "df": ["--frames", "17", "--base-frames", "13", "--overlap", "9", "--count", "3"],
 }
 """Five of each concept from text: of fewer, the loop makes no weight."""
