@@ -175,13 +175,14 @@ def test_many_requests_at_once_come_back_in_their_order() -> None:
 
 def test_no_more_requests_are_pulled_than_may_run() -> None:
     running, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(3)
 
     def counting(api: Api) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        time.sleep(0.02)
+        together.wait(60)  # fewer than three at a time would wait in vain
         with lock:
             running -= 1
         echo(api)
