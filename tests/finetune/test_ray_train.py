@@ -23,7 +23,8 @@ def test_two_workers_have_the_losses_of_one_process(
     recipe = read_recipe("tiny-cpu", tuple(map(Override.of, given)))
     labels = few(labels, 12, tmp_path / "few")  # whole batches, as in test_sft
     alone = train(recipe, labels, tmp_path / "alone")
-    ray.init(address="local", num_cpus=3, include_dashboard=False)
+    # Ray Train asks the dashboard whether its controller lives, and without one soon thinks not.
+    ray.init(address="local", num_cpus=3, include_dashboard=True)
     try:
         spread = train_on_ray(recipe, labels, tmp_path / "ray", workers=2, gpu=False)
     finally:
