@@ -3,6 +3,7 @@
 Prints the `finish` and `error` of each as JSON.
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -14,8 +15,12 @@ from captioner.engines.vlm import Request
 from captioner.policies import native
 from tests.captioner.engines.conftest import clip
 
+PATIENCE = 230.0
+"""Seconds after which it tells where it waits, and ends."""
+
 
 def main(model: str) -> None:
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
     options = VllmOptions(dtype="float32", running=8, eager=True, context=8192)
     generator = VllmGenerator(model, options)
     video = native(clip())

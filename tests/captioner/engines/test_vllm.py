@@ -216,10 +216,9 @@ def test_a_killed_engine_costs_what_ran_and_is_started_again(tiny_model: Path) -
     command = [sys.executable, "-m", "tests.captioner.engines.killed", str(tiny_model)]
     environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
 
-    told = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True, timeout=240
-    )
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
+    assert told.returncode == 0, told.stderr[-6000:]
     finishes = json.loads(told.stdout.splitlines()[-1])
     assert len(finishes) == 12
     lost = [number for number, (finish, _) in enumerate(finishes) if finish == "error"]
