@@ -30,6 +30,9 @@ WARM_UP = (2 * HISTORY, 16 * HISTORY)
 """Frames before a segment that are scanned first: enough to fill the finder's memory twice. The
 second where the first has no shot, because it is black from end to end."""
 
+TWO = 1.5
+"""Length of a source, in segments, from which it is divided: rounded, it is two of them."""
+
 _UNTIMED = ("avi",)
 """Containers that keep no timestamps; which are made up depends on where one begins to read."""
 
@@ -79,13 +82,13 @@ def segments(path: Path, seconds: float) -> list[Segment]:
     """Divide a source into equal segments of about `seconds`.
 
     A source that is short, or whose packets do not say when each frame is shown, is one segment;
-    so is one that cannot be read, which is for the scan to tell. All packets are read, none is
-    decoded. Raises ValueError where `seconds` is not positive.
+    so is one that cannot be read, which is for the scan to tell. All packets of a longer one are
+    read, none is decoded. Raises ValueError where `seconds` is not positive.
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, not {seconds}")
     try:
-        times, time_base = _timestamps(path)
+        times, time_base = _timestamps(path, TWO * seconds)
     except (av.FFmpegError, UnreadableVideoError, UnicodeError, ValueError, OSError):
         return [Segment(0, None)]
     count = round((times[-1] - times[0]) * float(time_base) / seconds) if len(times) else 0
@@ -105,10 +108,13 @@ def segments(path: Path, seconds: float) -> list[Segment]:
     return found
 
 
-def _timestamps(path: Path) -> tuple[list[int], Fraction]:
-    """The timestamps of all frames, in order. Raises ValueError where they are not known."""
+def _timestamps(path: Path, longer: float) -> tuple[list[int], Fraction]:
+    """The timestamps of all frames, in order. Raises ValueError where they are not known, or the
+    container says that it is not `longer` than these seconds."""
     with open_container(path) as container:
         stream = video_stream(container)
+        if container.duration is not None and container.duration < longer * av.time_base:
+            raise ValueError("it is one segment")
         if container.format.name in _UNTIMED or stream.time_base is None:
             raise ValueError("this container keeps no timestamps")
         times: list[int] = []

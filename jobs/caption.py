@@ -128,8 +128,7 @@ def caption(
     from curation.engine_process import EngineLostError
     from curation.engine_ray import cluster_cores
     from curation.estimate import rates, remember
-    from curation.inputs import divided_here
-    from curation.inputs_ray import divided_on_ray
+    from curation.inputs_ray import dividing
     from curation.output import Output, OutputInUseError
     from curation.pipeline import do, forget_replaced, relabel_moved, unfinished
     from curation.rows import RowConfig
@@ -183,8 +182,7 @@ def caption(
                 sources = console.sources(videos, out, ray, count)
                 todo = sources if overwrite else unfinished(sources, config, out)
                 run = partial(captioning.run, config=config, workers=count)
-                divide = partial(divided_on_ray, workers=count) if ray else divided_here
-                divided = partial(divide, seconds=segment)
+                divided = dividing(segment, count, ray)
                 made = do(todo, config, out, run, overwrite, divided)
                 done = []
                 for one in console.track(made, todo, captioning.gauge):

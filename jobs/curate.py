@@ -108,8 +108,8 @@ def curate(
     from curation.engine_ray import cluster_cores
     from curation.estimate import PLANNED_BY, Cluster, clip_rates, rates, remember
     from curation.facts import FactsError, load_facts
-    from curation.inputs import divided_here, some
-    from curation.inputs_ray import divided_on_ray
+    from curation.inputs import some
+    from curation.inputs_ray import dividing
     from curation.keep import cut_clips, judge_all, preset_for
     from curation.ledger import arrow_schema
     from curation.ledger_columns import LedgerError
@@ -184,8 +184,7 @@ def curate(
             limits = Limits(time_limit, round(memory_limit * 2**30))
             run = partial(captioning.run, config=config, workers=count, limits=limits)
             done = []
-            divide = partial(divided_on_ray, workers=count) if ray else divided_here
-            made = do(todo, config, out, run, divided=partial(divide, seconds=segment))
+            made = do(todo, config, out, run, divided=dividing(segment, count, ray))
             for one in console.track(made, todo, captioning.gauge):
                 done.append(one)
                 mirror.push_now_and_then()
